@@ -61,15 +61,15 @@ def image_folder(root: Path) -> Any:
 
 def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_workers: int) -> Any:
     """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
+    from regraft.core.input_spec import ImageSpec
     from regraft.core.startup import keep_freed_memory
-    from regraft.core.types import InputSpec
     from regraft.data.datamodule import DataModule
     from regraft.data.images.transforms.augment import Augment
 
     keep_freed_memory()
     data = DataModule(
         source=source,
-        input_spec=InputSpec(image_size, 3, MEAN, STD),
+        input_spec=ImageSpec(image_size, 3, MEAN, STD),
         augment=Augment(**AUGMENT | augment),
         **{"batch_size": BATCH_SIZE, "num_workers": num_workers, "val_fraction": 0.0, "test_fraction": 0.0},
         **{"fraction": 1.0, "shots": None, "sampler": "shuffle", "split_seed": 0, "subset_seed": 0},
@@ -82,7 +82,7 @@ def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_worker
 
 def our_epochs(data: Any) -> Callable[[], Iterable[Any]]:
     loader = data.train_dataloader()
-    return lambda: (data.on_after_batch_transfer(batch, 0)["images"] for batch in loader)
+    return lambda: (data.on_after_batch_transfer(batch, 0)["inputs"] for batch in loader)
 
 
 def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:

@@ -113,7 +113,7 @@ def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
         with torch.inference_mode():
             for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
                 batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
-                found[f"{split}_x"] = torch.cat([backbone(batch["images"]) for batch in batches]).numpy()
+                found[f"{split}_x"] = torch.cat([backbone(batch["inputs"]) for batch in batches]).numpy()
                 found[f"{split}_y"] = torch.cat([batch["targets"] for batch in batches]).numpy()
         np.savez(kept, **found, seconds=process_time() - started)
     with np.load(kept) as rows:

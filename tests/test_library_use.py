@@ -164,7 +164,7 @@ def test_overrides_may_be_one_text(tmp_path):
 
 
 def test_a_learning_rate_beside_an_optimizer_is_refused():
-    backbone = regraft.Backbone({"one": nn.Flatten()}, num_features=4, input_spec=regraft.InputSpec(2))
+    backbone = regraft.Backbone({"one": nn.Flatten()}, num_features=4, input_spec=regraft.ImageSpec(2))
     with pytest.raises(ValueError, match="make_optimizer sets the learning rate itself"):
         regraft.TransferModule(backbone, num_classes=2, lr=0.1, make_optimizer=lambda backbone, head: None)
 

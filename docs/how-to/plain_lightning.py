@@ -27,7 +27,7 @@ stages = {
     "conv1": nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
     "conv2": nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten()),
 }
-backbone = regraft.Backbone(stages, num_features=32 * 36, input_spec=regraft.InputSpec(image_size=12, num_channels=1))
+backbone = regraft.Backbone(stages, num_features=32 * 36, input_spec=regraft.ImageSpec(image_size=12, num_channels=1))
 module = regraft.TransferModule(backbone, num_classes=3, lr=1e-3)
 freezing = regraft.FreezingCallback(regraft.LPFT(probe_epochs=1, finetune_factor=0.5, keeps_statistics=True))
 trainer = pl.Trainer(max_epochs=4, accelerator="cpu", devices=1, callbacks=[freezing], logger=False)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regraft.core.types import Backbone, InputSpec
+    from regraft.core.input_spec import ImageSpec, InputSpec, TextSpec
+    from regraft.core.types import Backbone
     from regraft.data.datamodule import DataModule
     from regraft.data.images.samples import ArrayImages, FileImages
     from regraft.data.images.transforms.augment import Augment
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "regraft.core.types": ("Backbone", "InputSpec"),
+    "regraft.core.input_spec": ("ImageSpec", "InputSpec", "TextSpec"),
+    "regraft.core.types": ("Backbone",),
     "regraft.data.datamodule": ("DataModule",),
     "regraft.data.images.transforms.augment": ("Augment",),
     "regraft.data.images.samples": ("ArrayImages", "FileImages"),
@@ -71,9 +73,29 @@ __all__ = [
     "DataModule",
     "FileImages",
 ]
-__all__ += ["Focal", "FreezingCallback", "FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise"]
-__all__ += ["Leaderboard", "LinearProbe", "NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule"]
-__all__ += ["UpTo", "auto", "backbone", "compare", "efficientnet_lite0", "ensemble", "evaluate", "export", "load"]
+__all__ += [
+    "Focal",
+    "FreezingCallback",
+    "FreezingStrategy",
+    "Gradual",
+    "ImageSpec",
+    "InputSpec",
+    "LastStages",
+    "Layerwise",
+]
+__all__ += ["Leaderboard", "LinearProbe", "NoFreezing", "Run", "Source", "Splits", "TextSpec", "TrainingPoint"]
+__all__ += [
+    "TransferModule",
+    "UpTo",
+    "auto",
+    "backbone",
+    "compare",
+    "efficientnet_lite0",
+    "ensemble",
+    "evaluate",
+    "export",
+    "load",
+]
 __all__ += ["probe", "reproduce", "resume", "train"]
 
 _Overrides = str | Sequence[str] | Mapping[str, Any]

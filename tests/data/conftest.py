@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.augment import Augment
@@ -82,8 +82,8 @@ def array_source() -> type[ArraySource]:
 def make_datamodule(make_augment: Callable[..., Augment]) -> Callable[..., DataModule]:
     """Gives a datamodule that is set up; `augment` is a dict of changes, `spec` defaults to 12 pixels."""
 
-    def make(source: Any, spec: InputSpec | None = None, augment: dict[str, Any] | None = None, **changes: Any) -> Any:
-        spec = InputSpec(image_size=12) if spec is None else spec
+    def make(source: Any, spec: ImageSpec | None = None, augment: dict[str, Any] | None = None, **changes: Any) -> Any:
+        spec = ImageSpec(image_size=12) if spec is None else spec
         datamodule = DataModule(
             source=source, input_spec=spec, augment=make_augment(**(augment or {})), **{**DATA, **changes}
         )

@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,15 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.errors import ConfigError
+from regraft.core.input_spec import ImageSpec, input_spec_of
 from regraft.core.pixel_format import PixelFormat
-from regraft.core.types import BatchKey, InputSpec
+from regraft.core.types import BatchKey
 from regraft.data.datamodule import DataModule
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.data.sources.class_mapping import InOrderOf
 from regraft.data.sources.folder import FolderSource
-from regraft.features.fingerprint import image_fields
+from regraft.features.fingerprint import input_fields
 from regraft.features.store.catalog import key_of
 
 Make = Callable[..., DataModule]
@@ -182,13 +184,13 @@ def test_statistics_are_those_of_the_training_samples(make_datamodule: Make, arr
 
 
 def test_statistics_of_the_weights_are_kept(make_datamodule: Make, array_source: Any) -> None:
-    spec = InputSpec(12, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    spec = ImageSpec(12, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 
-    assert make_datamodule(array_source((20, 20)), spec).input_spec == spec
+    assert make_datamodule(array_source((20, 20)), spec).input_spec == replace(spec, eval_view="square")
 
 
 def test_statistics_of_files_are_those_of_their_evaluation_views(make_datamodule: Make, photo_folder: Path) -> None:
-    datamodule = make_datamodule(FolderSource(root=str(photo_folder), on_error="raise", splits={}), InputSpec(16))
+    datamodule = make_datamodule(FolderSource(root=str(photo_folder), on_error="raise", splits={}), ImageSpec(16))
     pixels = torch.cat([batch["images"] for batch in datamodule.train_dataloader()]).double() / 255
 
     assert datamodule.input_spec.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-12)
@@ -200,19 +202,19 @@ def test_statistics_of_files_are_those_of_their_evaluation_views(make_datamodule
 def test_channels_and_size_are_those_of_the_spec(
     make_datamodule: Make, array_source: Any, stored: int, wanted: int, augment: dict[str, Any]
 ) -> None:
-    spec = InputSpec(image_size=20, num_channels=wanted)
+    spec = ImageSpec(image_size=20, num_channels=wanted)
     datamodule = make_datamodule(array_source((20, 20), channels=stored), spec, augment, batch_size=8)
 
     for loader in (datamodule.train_dataloader(), datamodule.test_dataloader()):
         batch = next(iter(loader))
         assert batch["images"].shape == (8, wanted, 20, 20)
         assert batch["images"].dtype == torch.uint8
-        assert datamodule.on_after_batch_transfer(batch, 0)["images"].shape == (8, wanted, 20, 20)
+        assert datamodule.on_after_batch_transfer(batch, 0)["inputs"].shape == (8, wanted, 20, 20)
 
 
 def test_evaluation_view_of_arrays_is_torchvisions_resize(make_datamodule: Make, array_source: Any) -> None:
     source = array_source((20, 20), num_test=6)
-    datamodule = make_datamodule(source, InputSpec(30, interpolation="bicubic", crop_fraction=0.8))
+    datamodule = make_datamodule(source, ImageSpec(30, interpolation="bicubic", crop_fraction=0.8))
     test = source.splits().test
 
     expected = tv.resize(test.pixels, [30, 30], interpolation=v2.InterpolationMode.BICUBIC)
@@ -223,7 +225,7 @@ def test_evaluation_view_of_files_is_resize_and_center_crop(photo_folder: Path) 
     path = photo_folder / "train/cat/photo005.png"
     image = decode_image(path, PixelFormat(3))
 
-    view = eval_view_of_file(image, InputSpec(16, crop_fraction=0.8))
+    view = eval_view_of_file(image, ImageSpec(16, crop_fraction=0.8))
 
     assert torch.equal(view, v2.Compose([v2.Resize(20), v2.CenterCrop(16)])(image))
 
@@ -238,7 +240,7 @@ def test_batches_do_not_depend_on_workers_or_on_earlier_epochs(
         else FolderSource(root=str(photo_folder), on_error="raise", splits={})
     )
     straight, workers = (
-        make_datamodule(source, InputSpec(16), STRONG, num_workers=num_workers, batch_size=6, val_fraction=0.0)
+        make_datamodule(source, ImageSpec(16), STRONG, num_workers=num_workers, batch_size=6, val_fraction=0.0)
         for num_workers in (0, 2)
     )
     walking = workers.train_dataloader()
@@ -268,7 +270,7 @@ def test_draws_of_a_sample_do_not_depend_on_its_batch(make_datamodule: Make, arr
 
 def test_samples_of_a_batch_are_augmented_differently(make_datamodule: Make, array_source: Any) -> None:
     source = array_source((32, 32), size=24)
-    datamodule = make_datamodule(source, InputSpec(24), {"crop": "padded"}, val_fraction=0.0, batch_size=51)
+    datamodule = make_datamodule(source, ImageSpec(24), {"crop": "padded"}, val_fraction=0.0, batch_size=51)
     pixels = source.splits().train.pixels
     pixels[:] = pixels[0]
     datamodule._prepared.parts["train"].samples.pixels[:] = pixels
@@ -288,7 +290,7 @@ def test_copies_of_an_image_in_one_epoch_are_augmented_differently(
             write_photos(tmp_path / name, count)
         source = FolderSource(root=str(tmp_path), on_error="raise", splits={})
     options = {"sampler": "balanced", "val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 42}
-    batch = epoch_of(make_datamodule(source, InputSpec(16), augment, **options), 0)[0]
+    batch = epoch_of(make_datamodule(source, ImageSpec(16), augment, **options), 0)[0]
     copies = batch["images"][batch["indices"] == 41].flatten(1)
 
     assert len(copies) >= 8
@@ -325,7 +327,7 @@ def test_balanced_sampler_is_used(make_datamodule: Make, array_source: Any) -> N
 
 def test_broken_photo_is_named_from_a_worker(make_datamodule: Make, photo_folder: Path) -> None:
     source = FolderSource(root=str(photo_folder), on_error="raise", splits={})
-    spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    spec = ImageSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
     datamodule = make_datamodule(source, spec, num_workers=1)
     (photo_folder / "val/dog/photo001.png").write_bytes(b"no picture")
 
@@ -338,7 +340,7 @@ def test_truncated_jpg_is_named_in_one_sentence_from_a_worker(
 ) -> None:
     for name in ("cat", "dog"):
         write_photos(tmp_path / name, 12, "jpg")
-    spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    spec = ImageSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
     datamodule = make_datamodule(
         FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, num_workers=2, val_fraction=0.0
     )
@@ -395,9 +397,9 @@ class TinyModule(pl.LightningModule):
         self.seen: dict[str, list[list[int]]] = {"train": [], "val": [], "test": []}
 
     def training_step(self, batch: Any) -> torch.Tensor:
-        assert batch["images"].dtype == torch.float32
+        assert batch["inputs"].dtype == torch.float32
         self.seen["train"].append(batch["indices"].tolist())
-        return nn.functional.cross_entropy(self.layer(batch["images"].flatten(1)), batch["targets"])
+        return nn.functional.cross_entropy(self.layer(batch["inputs"].flatten(1)), batch["targets"])
 
     def validation_step(self, batch: Any) -> None:
         self.seen["val"].append(batch["indices"].tolist())
@@ -479,7 +481,7 @@ def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_pa
         Image.fromarray(drawing).save(root / name / "1.png")
         Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(root / name / "2.png")
         Image.fromarray(np.full((12, 12), 4095, np.float32)).save(root / name / "3.tif")
-    spec, options = InputSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
+    spec, options = ImageSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(ValueError, match=r"range isn't known.*data\.value_range"):
         make_datamodule(FolderSource(root=str(root), on_error="raise", splits={}), spec, **options)
     make_datamodule(FolderSource(root=str(root), on_error="skip", splits={}), spec, **options)
@@ -492,14 +494,14 @@ def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_pa
             InOrderOf(source, ("a", "b"), "run"), spec, background=background, value_range=[0, 4095], **options
         )
         assert (data.input_spec.background, data.input_spec.value_range) == (background, (0, 4095))
-        assert InputSpec.from_dict(data.input_spec.to_dict()) == data.input_spec
+        assert input_spec_of(data.input_spec.to_dict()) == data.input_spec
         images = data.inputs.dataset("train", is_training=False)[BatchKey(0, 0, np.arange(3), np.arange(3))]["images"]
         assert images[:, 0, 0, 0].tolist() == [corner, 255, 255]
         assert images[0, 0, 6, 6] == 0
         (view,) = data.inputs.views("train", 0)
-        keys.add(key_of(image_fields(view.spec, str(view.transform))))
+        keys.add(key_of(input_fields(view.spec, view.transform)))
         keys.add(str(data.inputs.decoded("train").transform))
-        assert data.with_input_spec(InputSpec(20)).input_spec.background == background
+        assert data.with_input_spec(ImageSpec(20)).input_spec.background == background
     assert len(keys) == 4
     assert "16 bits" not in caplog.text
     with pytest.raises(ValueError, match=r"range isn't known"):  # the source is as it was

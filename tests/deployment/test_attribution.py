@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.deployment.attribution import attention
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm
 from regraft.models.stage_outputs import tapped
 
-SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)
+SPEC = ImageSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 class Laid(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.core.types import InputSpec
-from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_fingerprints
+from regraft.core.input_spec import ImageSpec
+from regraft.features.fingerprint import UnreadableSourceError, input_fields, stage_fingerprints
 from regraft.models.backbones import cifar_resnet, efficientnet_lite
 from regraft.models.backbones import small as plain
 
@@ -295,9 +295,8 @@ def test_the_version_of_torch_counts(monkeypatch) -> None:
     assert stage_fingerprints({"a": nn.ReLU()}) != before
 
 
-def test_what_images_depend_on_is_plain() -> None:
-    spec = InputSpec(64, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    fields = image_fields(spec, "resize 64")
+def test_what_inputs_depend_on_is_plain() -> None:
+    spec = ImageSpec(64, 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    fields = input_fields(spec, {"resize": 64})
     assert fields["input_spec"] == spec.to_dict()
-    assert fields["transform"] == "resize 64"
-    assert all(fields[package][0].isdigit() for package in ("torchvision", "pillow"))
+    assert fields["transform"] == {"resize": 64}

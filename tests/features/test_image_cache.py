@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.console import image_progress_bar
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.sources.folder import FolderSource
@@ -38,7 +38,7 @@ AUGMENTS: dict[str, dict[str, Any]] = {
     "trivialaugment": {"flip_probability": 0.5, "crop": "resized", "policy": "trivialaugment"},
     "erasing": {"erasing_probability": 0.5},
 }
-SPEC = InputSpec(16, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), crop_fraction=0.9)
+SPEC = ImageSpec(16, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), crop_fraction=0.9)
 SIZES = [(40, 30), (30, 40), (200, 120), (16, 16), (17, 90), (64, 64)]
 
 
@@ -57,7 +57,7 @@ def store(**settings: Any) -> ImageCache:
     return ImageCache(FeatureSettings(**SETTINGS | settings), image_progress_bar(is_shown=False))
 
 
-def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> DataModule:
+def datamodule(augment: str = "none", spec: ImageSpec = SPEC, num_workers: int = 0) -> DataModule:
     made = DataModule(
         source=FolderSource(root="photos", on_error="raise", splits={}),
         input_spec=spec,
@@ -132,7 +132,7 @@ def test_a_changed_file_is_decoded_again():
 def test_mean_and_std_are_shared_and_sizes_are_not():
     stored(datamodule(), store())
     assert stored(datamodule(spec=replace(SPEC, mean=(0.1,) * 3, std=(0.2,) * 3)), store()) == 0
-    for spec in (InputSpec(17), InputSpec(16), InputSpec(16, crop_fraction=0.9, interpolation="bicubic")):
+    for spec in (ImageSpec(17), ImageSpec(16), ImageSpec(16, crop_fraction=0.9, interpolation="bicubic")):
         assert stored(datamodule(spec=spec), store()) == 2 * len(SIZES)
 
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.console import image_progress_bar
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.features.cache import FeatureCache
 from regraft.features.settings import FeatureSettings
 from regraft.models.backbones.small import simple_cnn
 from regraft.models.stage_outputs import tapped
 
 CPU = torch.device("cpu")
-SPEC = InputSpec(16, mean=(0.0,) * 3, std=(1.0,) * 3)
+SPEC = ImageSpec(16, mean=(0.0,) * 3, std=(1.0,) * 3)
 SETTINGS: dict[str, Any] = {"cache": "on", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}
 READ = ["last", "all", "auto", ["conv1", "conv3"], ["conv2", "conv3"], ["conv3"]]
 

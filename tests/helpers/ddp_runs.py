@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.freezing import Gradual
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.optim import parameter_groups, scaled_learning_rates
@@ -23,7 +24,7 @@ class Module(pl.LightningModule):
             "mid": nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Tanh()),
             "top": nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Tanh()),
         }
-        self.backbone = Backbone(stages, num_features=6, input_spec=InputSpec(8))
+        self.backbone = Backbone(stages, num_features=6, input_spec=ImageSpec(8))
         self.head = nn.Linear(6, 3)
 
     def train_dataloader(self):

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.deployment.serve.limits import Limits
@@ -26,7 +27,7 @@ def colour_model() -> Classifier:
 
     head = torch.nn.Linear(3, 3, bias=False)
     head.weight.data = 20 * torch.eye(3)
-    spec = InputSpec(8, 3, (0.5,) * 3, (0.5,) * 3)
+    spec = ImageSpec(8, 3, (0.5,) * 3, (0.5,) * 3)
     network = Network(Backbone({"mean": Mean()}, 3, spec), head).eval()
     return Classifier(network, ("red", "green", "blue"), spec, "center_crop", 2.0, Path("best.ckpt"))
 

@@ -1,7 +1,8 @@
 import pytest
 from torch import Tensor, nn
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs
 
 
@@ -13,9 +14,9 @@ class ReadsValues(nn.Module):
 @pytest.mark.parametrize("last", [nn.Flatten(), ReadsValues()], ids=["meta", "zeros"])
 def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last):
     norm = nn.BatchNorm2d(3)
-    backbone = Backbone({"norm": norm, "last": last}, 48, InputSpec(4))
+    backbone = Backbone({"norm": norm, "last": last}, 48, ImageSpec(4))
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    found = dry_outputs(backbone, [norm, last], num_images=2)
+    found = dry_outputs(backbone, [norm, last], num_inputs=2)
     assert [(module, tuple(output.shape)) for module, output in found] == [(norm, (2, 3, 4, 4)), (last, (2, 48))]
     assert all(output.is_meta for _, output in found)
     assert backbone.training

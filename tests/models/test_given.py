@@ -6,7 +6,8 @@ from torch import nn
 
 import regraft
 from regraft.config.given import name_of
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.given import given_backbone, given_head, given_strategy, require_logits
 
 
@@ -34,7 +35,7 @@ def test_the_children_of_a_module_are_stages_and_its_output_the_features(pooled)
     net = Net(pooled).eval()
     backbone = made(net, image_size=16).eval()
     assert backbone.stage_names == ("conv1", "conv2", "keys_")
-    assert (backbone.num_features, backbone.input_spec) == (6, InputSpec(16))
+    assert (backbone.num_features, backbone.input_spec) == (6, ImageSpec(16))
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(backbone(images), net(images) if pooled else net(images).mean((2, 3)))
 
@@ -84,8 +85,8 @@ def test_what_a_module_says_of_its_input_is_used():
     backbone = made(timm.create_model("resnet10t", num_classes=0, pretrained=False))
     assert backbone.input_spec.image_size == 176
     assert backbone.input_spec.mean == (0.485, 0.456, 0.406)
-    given = Backbone({"all": nn.Flatten()}, 12, InputSpec(2))
-    assert made(given).input_spec == InputSpec(2)
+    given = Backbone({"all": nn.Flatten()}, 12, ImageSpec(2))
+    assert made(given).input_spec == ImageSpec(2)
     with pytest.raises(ValueError, match=r"model.image_size: got 3; .*allowed: 2"):
         made(given, image_size=3)
 

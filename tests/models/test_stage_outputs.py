@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.pooling import MAX_CORRELATED, layout_of, num_other_tokens, pool
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.types import Backbone
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.models.backbones import small, timm, torchvision
 from regraft.models.stage_outputs import TappedBackbone, output_shapes, tapped
@@ -125,7 +126,7 @@ def test_it_is_rebuilt_from_its_widths():
 
 
 def test_a_backbone_of_one_stage_gives_its_own_features():
-    whole = Backbone({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5))}, 5, InputSpec(64))
+    whole = Backbone({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5))}, 5, ImageSpec(64))
     assert torch.equal(tapped(whole, "all")(IMAGES), whole.stages["backbone"](IMAGES))
 
 
@@ -156,7 +157,7 @@ class First(nn.Module):
 
 def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
     def made() -> Backbone:
-        return Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, InputSpec(64))
+        return Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, ImageSpec(64))
 
     with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
         tapped(made(), "all")
@@ -164,7 +165,7 @@ def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
 
 
 def test_auto_reads_all_that_can_be_pooled():
-    made = Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, InputSpec(64))
+    made = Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, ImageSpec(64))
     assert tapped(made, "auto").feature_widths == {"low": 14, "top": 4}
 
 
@@ -215,7 +216,7 @@ def test_finding_shapes_changes_nothing_and_computes_where_values_are_looked_at(
         def forward(self, images: Tensor) -> Tensor:
             return images.mean((2, 3)) if images.sum() == 0 else images
 
-    backbone = Backbone({"norm": nn.BatchNorm2d(3), "look": Looking()}, 3, InputSpec(8))
+    backbone = Backbone({"norm": nn.BatchNorm2d(3), "look": Looking()}, 3, ImageSpec(8))
     assert output_shapes(backbone) == {"norm": (2, 3, 8, 8), "look": (2, 3)}
     assert backbone.training
     assert int(backbone.stages["norm"].num_batches_tracked) == 0

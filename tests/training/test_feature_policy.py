@@ -8,7 +8,8 @@ from torch import nn
 
 from regraft.config import compose
 from regraft.core.errors import ConfigErrors
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings
 from regraft.training.feature_policy import (
@@ -107,7 +108,7 @@ def test_an_optimizer_that_steps_on_all_features_is_named(overrides, name):
 @pytest.mark.parametrize(("num_gpus", "is_refused"), [(1, False), (2, True)])
 def test_a_step_on_all_features_takes_a_single_process(num_gpus, is_refused, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
-    backbone = Backbone({"only": nn.Flatten()}, 48, InputSpec(4))
+    backbone = Backbone({"only": nn.Flatten()}, 48, ImageSpec(4))
     config = composed("optimizer=ridge", "trainer=ddp")
     with pytest.raises(ConfigErrors, match=r"use trainer\.devices=1") if is_refused else nullcontext():
         require_full_batch(config, backbone, Augment(), [{"only": 0.0, "head": 1.0}])

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 import regraft
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.backbones.small import simple_cnn
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
 
@@ -25,7 +26,7 @@ def backbone():
     conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
     norm_of_a_map = nn.LayerNorm((4, 2, 2))
     stages = {"stem": conv, "tokens": Tokens(), "norm": norm_of_a_map, "pool": nn.AdaptiveAvgPool2d(1)}
-    return Backbone(stages, num_features=4, input_spec=InputSpec(8))
+    return Backbone(stages, num_features=4, input_spec=ImageSpec(8))
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.freezing import LPFT, Gradual, LinearProbe
 from regraft.training.optim import parameter_groups
 from regraft.training.stage_table import StageRow, render, stage_rows
@@ -14,7 +15,7 @@ from regraft.training.stage_table import StageRow, render, stage_rows
 @pytest.fixture
 def backbone():
     stages = {"stem": nn.Linear(3, 4), "pool": nn.Identity(), "top": nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2))}
-    return Backbone(stages, num_features=2, input_spec=InputSpec(8))
+    return Backbone(stages, num_features=2, input_spec=ImageSpec(8))
 
 
 def rows_of(backbone, strategy, max_epochs=4):

@@ -15,7 +15,7 @@ from regraft.cli.candidates import UNTESTED
 from regraft.cli.commands.train import train_once
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.from_config import build_datamodule
 from regraft.evaluation.evaluator import Evaluator
 from regraft.runs.checkpoint import read
@@ -183,7 +183,7 @@ def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
     """Returns the images that a run has held out, by their indices in the source, and their score."""
     checkpoint = read(run.last_ckpt, trust)
     _, logits = Evaluator(checkpoint.config, checkpoint, ["val"], needs_features=False).split("val")
-    images = build_datamodule(checkpoint.config, InputSpec(1), checkpoint).indices("val")
+    images = build_datamodule(checkpoint.config, ImageSpec(1), checkpoint).indices("val")
     return images, score_of(torch.from_numpy(logits.values), torch.from_numpy(logits.targets), [])
 
 

@@ -65,6 +65,21 @@ def pooled_width(shape: Sequence[int]) -> int:
     return _num_moments(shape[2], shape[1]) if len(shape) == 3 else math.prod(shape[1:])
 
 
+def pool_tokens(output: Tensor) -> Tensor:
+    """Returns the means and standard deviations of the channels over the tokens of texts, (batch, 2 * channels).
+
+    Args:
+        output: (batch, length, channels), zero at padding; or (batch, channels), which is returned as it is.
+    """
+    if output.dim() != 3:
+        return output.flatten(1)
+    values = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+    num_tokens = (values != 0).any(2).sum(1, keepdim=True).clamp_min(1)
+    mean = values.sum(1) / num_tokens
+    variance = values.square().sum(1) / num_tokens - mean.square()
+    return torch.cat([mean, _root(variance)], dim=1).to(output.dtype)
+
+
 def thinned(widths: Mapping[Stage, int]) -> dict[Stage, int]:
     """Returns the widths of every k-th stage from the last one down, with the least k for `MAX_WIDTH`."""
     stages = list(widths)

@@ -2,22 +2,22 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from regraft.core.errors import ConfigError, cache_choice, require
+from regraft.core.input_spec import InputSpec
 from regraft.core.lightning_internals import num_started_batches
-from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
-from regraft.data.images.dataset import BatchDataset, RawBatch, step_seed
-from regraft.data.images.inputs import ImageInputs
+from regraft.core.types import Batch, BatchKey
+from regraft.data.images.dataset import RawBatch, step_seed
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.loader import late_loader
+from regraft.data.inputs import InputOptions, Inputs, inputs_of
+from regraft.data.loader import InputDataset, late_loader
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import EvalBatches, TrainBatches, make_order
 from regraft.data.sources.base import Columns, Source, with_value_range
@@ -100,10 +100,8 @@ class DataModule(pl.LightningDataModule):
         self._num_workers = num_workers
         self._sampler = sampler
         self._seed = seed
-        self._pixel_options: dict[str, Any] = {
-            "background": background,
-            "value_range": value_range and tuple(value_range),
-        }
+        limits = None if value_range is None else tuple(value_range)
+        self._options = InputOptions(self.augment, num_workers, seed, background, limits)
         self.inputs = self._inputs_of(input_spec)
 
     @property
@@ -133,9 +131,8 @@ class DataModule(pl.LightningDataModule):
         other._batch_size = batch_size
         return other
 
-    def _inputs_of(self, input_spec: InputSpec) -> ImageInputs:
-        spec: InputSpec = replace(input_spec, **self._pixel_options)
-        return ImageInputs(self._prepared, spec, self.augment, self._num_workers, self._seed)
+    def _inputs_of(self, input_spec: InputSpec) -> Inputs:
+        return inputs_of(self._prepared, input_spec, self._options)
 
     @property
     def task(self) -> Task:
@@ -220,11 +217,6 @@ class DataModule(pl.LightningDataModule):
         """The folder or the files of test images without labels; None if there are none, or nothing was read."""
         return self._prepared.unlabelled
 
-    @property
-    def eval_view(self) -> EvalView:
-        """How evaluation brings images to the size of the input spec."""
-        return self.inputs.eval_view
-
     def draw_seed(self, key: BatchKey) -> int:
         """Returns the seed of the random numbers that a training step draws on the device."""
         return step_seed(self._seed, key)
@@ -284,7 +276,7 @@ class DataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:  # and the number of processes
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _loader(self, dataset: BatchDataset, sampler: Sampler[BatchKey]) -> DataLoader:
+    def _loader(self, dataset: InputDataset, sampler: Sampler[BatchKey]) -> DataLoader:
         is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         num_workers = 0 if dataset.is_copied_only else self._num_workers
         return late_loader(dataset, sampler, num_workers, pin_memory=is_cuda)

@@ -5,7 +5,7 @@ from typing import Any
 
 from regraft.config.instantiate import Config, checked_call, factory
 from regraft.core.errors import ConfigError
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import InputSpec
 from regraft.runs.checkpoint import Checkpoint
 
 
@@ -25,11 +25,12 @@ def prepare(module: Any) -> None:
 def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
     """Returns the datamodule of `build_datamodule` before its data is read."""
     from regraft.data.datamodule import DataModule
+    from regraft.data.inputs import PIXEL_OPTIONS
     from regraft.data.sources.class_mapping import InOrderOf
 
     ours = inspect.signature(DataModule).parameters
     node = config["data"]
-    lacking = [key for key in ours if key not in (*node, "source", "input_spec", "augment", "seed")]
+    lacking = [key for key in ours if key not in (*node, *PIXEL_OPTIONS, "source", "input_spec", "augment", "seed")]
     if lacking:
         raise ConfigError(
             "data",

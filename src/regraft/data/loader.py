@@ -18,6 +18,15 @@ _END = object()
 _Item = TypeVar("_Item")
 
 
+class InputDataset(Dataset[Any]):
+    """A dataset whose items are whole batches, by their `BatchKey`."""
+
+    @property
+    def is_copied_only(self) -> bool:
+        """Whether making a batch takes so little that loader processes would be slower."""
+        raise NotImplementedError
+
+
 def late_loader(dataset: Dataset[Any], sampler: Sampler[BatchKey], num_workers: int, *, pin_memory: bool) -> DataLoader:
     """Returns a loader that draws no key from its sampler before the first batch is requested, and keeps workers."""
     return _LateLoader(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from regraft.core.errors import ConfigError
+from regraft.core.input_spec import ImageSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.from_config import build_bare_backbone, build_head
@@ -32,7 +33,9 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
 
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
     """Returns the classifier of a checkpoint that has been read."""
-    backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+    spec = checkpoint.input_spec
+    assert isinstance(spec, ImageSpec)
+    backbone = build_bare_backbone(checkpoint.architecture, spec)
     network = Network(backbone, build_head(checkpoint.config, backbone.num_features, checkpoint.targets))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
     tensors = checkpoint.content["state_dict"]
@@ -42,8 +45,7 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Clas
     return Classifier(
         network=network.eval().to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu"),
         class_names=tuple(checkpoint.class_names),
-        input_spec=checkpoint.input_spec,
-        eval_view=checkpoint.eval_view,
+        input_spec=spec,
         temperature=temperature,
         thresholds=thresholds_of(run, checkpoint.path, checkpoint.class_names, temperature),
         checkpoint=checkpoint.path,

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.core.types import Backbone, EvalView, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.mixing import normalise
 from regraft.features.extractor import FeatureExtractor
@@ -48,8 +49,7 @@ class TrainedNetwork:
 
     network: Network
     class_names: tuple[str, ...]
-    input_spec: InputSpec
-    eval_view: EvalView
+    input_spec: ImageSpec
     temperature: float
     checkpoint: Path
     task: Task = TASKS["classification"]
@@ -76,7 +76,7 @@ class TrainedNetwork:
     @property
     def least_side(self) -> int | None:
         """Pixels that an image's shorter side must keep when it is decoded; None if it must keep all of them."""
-        return None if self.eval_view == "square" else self.input_spec.resized_side
+        return None if self.input_spec.eval_view == "square" else self.input_spec.resized_side
 
     def view(self, image: Tensor) -> Tensor:
         """Returns an image resized and cropped as in evaluation, (num_channels, image_size, image_size), uint8.
@@ -84,7 +84,7 @@ class TrainedNetwork:
         Args:
             image: (channels, height, width), uint8, any size; 1 channel or 3.
         """
-        if self.eval_view == "square":
+        if self.input_spec.eval_view == "square":
             return eval_view_of_arrays(image[None], self.input_spec)[0]
         from regraft.data.images.transforms.image import eval_view_of_file
 
@@ -101,8 +101,7 @@ class TrainedNetwork:
     @cached_property
     def _fast(self) -> FeatureExtractor:
         """A copy of the network for predictions, equal to it up to rounding."""
-        size = self.input_spec.image_size
-        example = torch.randn((2, self.input_spec.num_channels, size, size), generator=torch.Generator().manual_seed(0))
+        example = self.input_spec.example(2, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode(mode=False):
             return FeatureExtractor({"network": self.network}, example, torch.float32, self.device)
 

@@ -14,7 +14,7 @@ from regraft.core.types import Backbone
 from regraft.features.cut import Costs
 from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
 from regraft.features.extractor import FeatureExtractor, measure
-from regraft.features.fingerprint import image_fields, stage_fingerprints
+from regraft.features.fingerprint import input_fields, stage_fingerprints
 from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
@@ -68,8 +68,8 @@ class FeatureCache:
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
         self._progress = progress
-        size, own = self._spec.image_size, next(backbone.parameters(), torch.zeros(())).device
-        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size, device=own))
+        own = next(backbone.parameters(), torch.zeros(())).device
+        shapes, flops = measure(self._stages, self._spec.example(2, own))
         self._layout = FeatureLayout(backbone, shapes)
         self.costs = Costs(flops, self._layout.feature_shapes)
         # The pooled outputs of all stages come nearly free with a pass, unless they would fill the store.
@@ -103,12 +103,12 @@ class FeatureCache:
         """Returns a fast copy of the first stages; made once."""
         if depth not in self._extractors:
             stages = dict(list(self._stages.items())[:depth])
-            size = self._spec.image_size
-            generator = torch.Generator().manual_seed(0)
-            example = torch.randn(2, self._spec.num_channels, size, size, generator=generator)
+            example = self._spec.example(2, generator=torch.Generator().manual_seed(0))
             precision = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
             bitwise = self.precision == "exact"
-            self._extractors[depth] = FeatureExtractor(stages, example, precision, self.device, bitwise=bitwise)
+            self._extractors[depth] = FeatureExtractor(
+                stages, example, precision, self.device, pool=self._spec.pool, bitwise=bitwise
+            )
         return self._extractors[depth]
 
     def stored(self, view: Any, depth: int) -> StoredFeatures:
@@ -238,7 +238,7 @@ class FeatureCache:
         """Returns everything that features depend on, except for the content of the image."""
         return {
             "stages": self._fingerprints[:depth],
-            "image": image_fields(self._spec, view.transform),
+            "input": input_fields(self._spec, view.transform),
             "precision": self.precision,
             "device": _numerics(self.device),
             "code": self._code,
@@ -251,7 +251,7 @@ class FeatureCache:
         flipped = ", flipped" if "augment" in view.transform and not drawn else ""
         stage = list(self._stages)[depth - 1]
         note = "" if self.precision == "float32" else f" ({self.precision})"
-        return f"{self._name}, {stage}, {self._spec.image_size} px, {self.settings.dtype}{note}{drawn}{flipped}"
+        return f"{self._name}, {stage}, {self._spec.size_text}, {self.settings.dtype}{note}{drawn}{flipped}"
 
 
 def _numerics(device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """Fast extraction of features from the frozen stages of a backbone, and the cost of each stage."""
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,8 @@ class FeatureExtractor:
 
     Args:
         stages: from the input up, float32.
-        example: input of the first stage, float32, two samples, with which BatchNorms are folded.
+        example: input of the first stage, two samples, with which BatchNorms are folded.
+        pool: returns the pooled output of a stage, as `InputSpec.pool` does.
         precision: torch.float32 or torch.bfloat16.
         bitwise: whether to leave out everything that changes rounding.
     """
@@ -35,6 +36,7 @@ class FeatureExtractor:
         precision: torch.dtype,
         device: torch.device | str,
         *,
+        pool: Callable[[Tensor], Tensor] = pool,
         bitwise: bool = False,
     ) -> None:
         assert precision in (torch.float32, torch.bfloat16), precision
@@ -53,6 +55,7 @@ class FeatureExtractor:
         self._stages = list(copied)
         self._precision = precision
         self._device = device
+        self._pool = pool
 
     def __call__(self, inputs: Tensor, num_stages_done: int, return_depths: Collection[int]) -> dict[int, Tensor]:
         """Returns the outputs at some depths, as `with_pooled` does."""
@@ -68,8 +71,8 @@ class FeatureExtractor:
         `clone()` them outside of inference mode.
 
         Args:
-            inputs: (batch, channels, height, width), images normalised by the input spec; or, with `num_stages_done`,
-                the output at that depth. They stay unchanged.
+            inputs: as the backbone takes them; or, with `num_stages_done`, the output at that depth. They stay
+                unchanged.
             return_depths: depths above `num_stages_done` at which a single tensor crosses.
             pooled_depths: the same, not above the last of these.
         """
@@ -82,14 +85,15 @@ class FeatureExtractor:
             inputs = torch.cat([inputs, inputs])
         # Always a copy: a stage may begin with an in-place operation.
         layout = self._layout if inputs.dim() == 4 else torch.preserve_format
-        values = inputs.to(self._device, self._precision, copy=True, memory_format=layout)
+        dtype = self._precision if inputs.is_floating_point() else inputs.dtype
+        values = inputs.to(self._device, dtype, copy=True, memory_format=layout)
         outputs, pooled = {}, {}
         for depth, stage in enumerate(self._stages[num_stages_done:last], num_stages_done + 1):
             values = stage(values)
             if depth in return_depths:
                 outputs[depth] = _unshared(values, is_last=depth == last)
             if depth in pooled_depths:
-                pooled[depth] = pool(values).clone()  # without positions it is the output itself
+                pooled[depth] = self._pool(values).clone()  # without positions it is the output itself
         if is_single:
             outputs, pooled = ({depth: each[:1] for depth, each in found.items()} for found in (outputs, pooled))
         return outputs, pooled

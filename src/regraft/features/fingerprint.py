@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.distributions import Distribution
 
+from regraft.core.input_spec import InputSpec
 from regraft.core.torch_internals import forward_hooks
-from regraft.core.types import InputSpec
 
 # Libraries whose code is identified by their version.
 _LIBRARIES = ("torch", "torchvision", "timm")
@@ -54,17 +53,9 @@ def stage_fingerprints(stages: Mapping[str, nn.Module]) -> list[str]:
             ) from error
 
 
-def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
-    """Returns everything that a preprocessed image depends on except for its file, in plain types."""
-    return {"input_spec": spec.to_dict(), "transform": transform} | image_libraries()
-
-
-def image_libraries() -> dict[str, str]:
-    """Returns the versions of the libraries that decode and resize images."""
-    return {name: _version(name) for name in ("torchvision", "pillow")}
-
-
-_version = cache(version)  # it reads files
+def input_fields(spec: InputSpec, transform: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns everything that a preprocessed input depends on except for its content, in plain types."""
+    return {"input_spec": spec.store_fields(), "transform": transform}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from regraft.core.console import ProgressBar
 from regraft.features.extract import ExtractionStats, Writer, flushing, without_copies
-from regraft.features.fingerprint import image_libraries
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.catalog import key_of, make_room
 from regraft.features.store.entry import StoreEntry
@@ -185,4 +184,4 @@ def _batches(positions: Tensor, num_bytes: Sequence[int]) -> list[Tensor]:
 
 def _fields(view: PackedView, shape: Shape) -> dict[str, Any]:
     """Returns everything that packed images depend on, except for the content of their files."""
-    return {"transform": view.transform, "feature_shape": list(shape), "dtype": "uint8"} | image_libraries()
+    return {"transform": view.transform, "feature_shape": list(shape), "dtype": "uint8"}

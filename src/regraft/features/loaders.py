@@ -45,7 +45,7 @@ class FeatureBatches:
             positions = self.table.positions(key.indices)
             views = None if self.choose_views is None else self.choose_views(key)
             batch: Batch = {
-                "images": self.table.gather(positions, views),
+                "inputs": self.table.gather(positions, views),
                 "targets": self.table.targets[positions],
                 "indices": torch.from_numpy(key.indices.copy()),
                 "num_stages_done": self.table.depth,

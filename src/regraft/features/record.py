@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.core.pooling import pooled_width, thinned
+from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
 from regraft.features.store.memory import FeatureEntry
 
@@ -91,9 +91,10 @@ class FeatureLayout:
 
     def __init__(self, backbone: Backbone, shapes: Mapping[int, tuple[int, ...]]) -> None:
         own = backbone.untapped_stages
+        self._spec = backbone.input_spec
         self._shapes = shapes
         self._num_stages = len(own)
-        widths = {depth: pooled_width((2, *shape)) for depth, shape in shapes.items() if shape}
+        widths = {depth: self._spec.pooled_width((2, *shape)) for depth, shape in shapes.items() if shape}
         is_tapped = any(stage is not backbone.stages[name] for name, stage in own.items())
         depths = {name: depth for depth, name in enumerate(own, start=1)}
         self._read = {depths[name]: width for name, width in backbone.feature_widths.items()} if is_tapped else {}
@@ -102,9 +103,10 @@ class FeatureLayout:
     @property
     def feature_shapes(self) -> dict[int, tuple[int, ...]]:
         """The shape of the features of each depth from which the backbone can be continued."""
+        found = {depth: shape for depth, shape in self._shapes.items() if self._spec.is_of_one_shape(shape)}
         if not self._read:
-            return dict(self._shapes)
-        found = {depth: shape for depth, shape in self._shapes.items() if depth < min(self._read)}
+            return found
+        found = {depth: shape for depth, shape in found.items() if depth < min(self._read)}
         if all(depth in self._shapes for depth in self._read):
             found[self._num_stages] = (sum(self._read.values()),)
         return found

@@ -11,7 +11,7 @@ from regraft.core.torch_internals import fused_attention_on_meta, storage_id
 from regraft.core.types import Backbone
 
 
-def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_images: int) -> list[tuple[nn.Module, Tensor]]:
+def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_inputs: int) -> list[tuple[nn.Module, Tensor]]:
     """Returns the tensors that some modules give in a forward pass in eval mode, on the meta device, in order.
 
     Nothing is computed, unless the backbone reads values: then it runs on zeros, on its own device.
@@ -22,19 +22,19 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_images: in
         if isinstance(output, Tensor):
             found.append((module, torch.empty_like(output, device="meta")))
 
-    spec, was_training = backbone.input_spec, backbone.training
-    like = next(backbone.parameters(), torch.zeros(()))
-    images = like.new_zeros((num_images, spec.num_channels, spec.image_size, spec.image_size), device="meta")
+    was_training = backbone.training
+    device = next(backbone.parameters(), torch.zeros(())).device
+    inputs = backbone.input_spec.example(num_inputs, "meta")
     states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
     hooks = [module.register_forward_hook(note) for module in modules]
     backbone.eval()
     try:
         with torch.no_grad():
-            torch.func.functional_call(backbone, states, (images,))
+            torch.func.functional_call(backbone, states, (inputs,))
     except (NotImplementedError, RuntimeError):
         found.clear()
         with torch.no_grad():
-            backbone(torch.zeros_like(images, device=like.device))
+            backbone(backbone.input_spec.example(num_inputs, device))
     finally:
         backbone.train(was_training)
         for hook in hooks:
@@ -43,16 +43,16 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_images: in
 
 
 def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
-    """Returns the bytes that a forward pass keeps of one image for the backward pass through some stages, in float32.
+    """Returns the bytes that a forward pass keeps of one input for the backward pass through some stages, in float32.
 
-    Those of weights and of the image itself don't count. Nothing is computed, unless the backbone reads values.
+    Those of weights and of the input itself don't count. Nothing is computed, unless the backbone reads values.
     """
     modes = {module: module.training for module in backbone.modules()}
     backbone.eval()
     for name in trained:
         backbone.stages[name].train()
     try:
-        # A difference, because some of what is kept doesn't grow with the batch; BatchNorm needs two images.
+        # A difference, because some of what is kept doesn't grow with the batch; BatchNorm needs two inputs.
         with fused_attention_on_meta(), torch.random.fork_rng(devices=[]):
             try:
                 return _saved(backbone, trained, "meta", 3) - _saved(backbone, trained, "meta", 2)
@@ -63,9 +63,9 @@ def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
             module.training = mode
 
 
-def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num_images: int) -> int:
-    """Returns the bytes that some images keep; `device` None for the backbone's own."""
-    spec, states = backbone.input_spec, {}
+def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num_inputs: int) -> int:
+    """Returns the bytes that some inputs keep; `device` None for the backbone's own."""
+    states = {}
     for name, parameter in backbone.named_parameters():
         copied = parameter.detach().to(device or parameter.device, copy=True)
         states[name] = copied.requires_grad_(name.split(".")[1] in trained)
@@ -73,8 +73,8 @@ def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num
         name: tensor.detach().to(device or tensor.device, copy=True) for name, tensor in backbone.named_buffers()
     }
     like = next(iter(states.values()), torch.zeros(()))
-    images = like.new_zeros((num_images, spec.num_channels, spec.image_size, spec.image_size))
-    own = {storage_id(tensor) for tensor in (*states.values(), images)}
+    inputs = backbone.input_spec.example(num_inputs, like.device)
+    own = {storage_id(tensor) for tensor in (*states.values(), inputs)}
     kept: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -83,6 +83,6 @@ def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        output = torch.func.functional_call(backbone, states, (images,))
+        output = torch.func.functional_call(backbone, states, (inputs,))
     del output
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

@@ -13,8 +13,9 @@ from torch import nn
 from regraft.config.instantiate import Config, checked_call, factory, target_of
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError
+from regraft.core.input_spec import InputSpec
 from regraft.core.seeding import derive_seed
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.types import Backbone
 from regraft.models.heads import Ensemble
 from regraft.models.stage_outputs import TappedBackbone, tapped
 from regraft.runs.checkpoint import Checkpoint
@@ -64,9 +65,8 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
     find = getattr(import_module(target_of(model, "model").__module__), "architecture_name", None)
     if find is not None:
         architecture = architecture | {"name": find(architecture["name"])}
-    size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
     taps = {_TAPS: built.feature_widths} if isinstance(built, TappedBackbone) else {}
-    return built, _untapped(architecture) | {"weights": None} | size | taps
+    return built, _untapped(architecture) | {"weights": None} | built.input_spec.options | taps
 
 
 def backbone(name: str, **options: Any) -> Backbone:

@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from regraft.config.given import given_object, named
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.core.types import Backbone
 from regraft.models.backbones.stages import split
 from regraft.models.freezing import HEAD, FreezingStrategy
 
@@ -78,7 +80,7 @@ def given_backbone(
 
 def _require_size(spec: InputSpec, image_size: int | None, num_channels: int | None) -> None:
     for key, got in (("image_size", image_size), ("num_channels", num_channels)):
-        own = getattr(spec, key)
+        own = spec.options.get(key)
         if got not in (None, own):
             raise ConfigError(f"model.{key}", "the Backbone that was given has its own", got=got, allowed=str(own))
 
@@ -107,7 +109,7 @@ def _last_layer(part: Any) -> nn.Module | None:
     return list(part.modules())[-1] if isinstance(part, nn.Module) else None
 
 
-def _tried(module: nn.Module, image_size: int | None, num_channels: int | None) -> tuple[InputSpec, int, bool]:
+def _tried(module: nn.Module, image_size: int | None, num_channels: int | None) -> tuple[ImageSpec, int, bool]:
     """Returns the input that a module takes, the number of its features, and whether its output has to be pooled."""
     own = _own_spec(module)
     if own is not None:
@@ -126,7 +128,7 @@ def _tried(module: nn.Module, image_size: int | None, num_channels: int | None) 
                 first = first or (size, number, error)
                 continue
             if len(features) == 2 and features.shape[1]:
-                spec = InputSpec(size, number) if own is None else _resized(own, size, number)
+                spec = ImageSpec(size, number) if own is None else _resized(own, size, number)
                 return spec, features.shape[1], not (isinstance(output, Tensor) and output.ndim == 2)
             first = first or (size, number, ValueError(f"it returns {tuple(features.shape)} for two images"))
     finally:
@@ -141,10 +143,10 @@ def _tried(module: nn.Module, image_size: int | None, num_channels: int | None) 
     ) from reason
 
 
-def _own_spec(module: nn.Module) -> InputSpec | None:
+def _own_spec(module: nn.Module) -> ImageSpec | None:
     """Returns what a module says of its input, as a Backbone or as timm's models; None if it says nothing."""
     spec = getattr(module, "input_spec", None)
-    if isinstance(spec, InputSpec):
+    if isinstance(spec, ImageSpec):
         return spec
     found = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if isinstance(found, Mapping) and len(found.get("input_size") or ()) == 3:
@@ -155,11 +157,9 @@ def _own_spec(module: nn.Module) -> InputSpec | None:
     return None
 
 
-def _resized(spec: InputSpec, image_size: int, num_channels: int) -> InputSpec:
-    fields = spec.to_dict() | {"image_size": image_size, "num_channels": num_channels}
-    if num_channels != spec.num_channels:
-        fields |= {"mean": None, "std": None}
-    return InputSpec.from_dict(fields)
+def _resized(spec: ImageSpec, image_size: int, num_channels: int) -> ImageSpec:
+    resized = replace(spec, image_size=image_size, num_channels=num_channels)
+    return resized if num_channels == spec.num_channels else replace(resized, mean=None, std=None)
 
 
 def _stages_of(module: nn.Module) -> dict[str, list[str]]:

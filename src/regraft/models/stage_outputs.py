@@ -1,14 +1,14 @@
 """Backbones whose features are the pooled outputs of several stages, side by side."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
-from regraft.core.pooling import pool, pooled_width, thinned
+from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs
 
@@ -19,13 +19,23 @@ class TappedStage(nn.Module):
     """A stage that passes on, with its own output, the pooled outputs of the stages up to it.
 
     Args:
+        pool: returns the pooled output of the stage, as `InputSpec.pool` does.
         is_first: whether it is the first such stage, whose input is the output of the stage before.
         is_last: whether it gives the features, and not a pair of its output and the pooled outputs.
     """
 
-    def __init__(self, stage: nn.Module, *, is_first: bool, is_last: bool, is_pooled: bool) -> None:
+    def __init__(
+        self,
+        stage: nn.Module,
+        pool: Callable[[Tensor], Tensor],
+        *,
+        is_first: bool,
+        is_last: bool,
+        is_pooled: bool,
+    ) -> None:
         super().__init__()
         self.stage = stage
+        self.pool = pool
         self.is_first = is_first
         self.is_last = is_last
         self.is_pooled = is_pooled
@@ -35,7 +45,7 @@ class TappedStage(nn.Module):
         values, pooled = (inputs, ()) if self.is_first else inputs
         values = self.stage(values)
         if self.is_pooled:
-            pooled = (*pooled, pool(values))
+            pooled = (*pooled, self.pool(values))
         return torch.cat(pooled, dim=1) if self.is_last else (values, pooled)
 
 
@@ -54,7 +64,13 @@ class TappedBackbone(Backbone):
         stages = {
             name: own[name]
             if index < first
-            else TappedStage(own[name], is_first=index == first, is_last=index == last, is_pooled=name in widths)
+            else TappedStage(
+                own[name],
+                backbone.input_spec.pool,
+                is_first=index == first,
+                is_last=index == last,
+                is_pooled=name in widths,
+            )
             for index, name in enumerate(names[: last + 1])
         }
         super().__init__(stages, sum(widths.values()), backbone.input_spec)
@@ -91,7 +107,7 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
         if name not in known:
             raise UnknownNameError("head.stages", "stage", str(name), known)
     shapes = output_shapes(backbone)
-    widths = {name: pooled_width(shape) for name, shape in shapes.items()}
+    widths = {name: backbone.input_spec.pooled_width(shape) for name, shape in shapes.items()}
     if stages == "auto":
         return TappedBackbone(backbone, _read_by_default({name: widths[name] for name in known if name in widths}))
     for name in names:
@@ -118,6 +134,6 @@ def output_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     names = {stage: name for name, stage in backbone.untapped_stages.items()}
     return {
         names[stage]: tuple(output.shape)
-        for stage, output in dry_outputs(backbone, names, num_images=2)
+        for stage, output in dry_outputs(backbone, names, num_inputs=2)
         if output.is_floating_point() and output.dim() > 1 and len(output) == 2
     }

@@ -14,8 +14,8 @@ from torch import Tensor
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError, listed
+from regraft.core.input_spec import InputSpec, input_spec_of
 from regraft.core.safe_load import load_safely
-from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import Run, require_layout, run_of
 from regraft.tasks import TargetSummary, Task, task_of
@@ -28,7 +28,7 @@ _PLAIN = {
     "class_counts": list,
     "task": dict,
 }
-_NEEDED = (*_PLAIN, "eval_view", "fingerprint", "features")
+_NEEDED = (*_PLAIN, "fingerprint", "features")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class Checkpoint:
     config: dict[str, Any]
     architecture: dict[str, Any]
     input_spec: InputSpec
-    eval_view: EvalView
     class_names: list[str]
     class_counts: list[int]
     task: Task
@@ -126,8 +125,7 @@ def _read(path: Path, trust: Sequence[str]) -> Checkpoint:
         content=content,
         config=record["config"],
         architecture=record["architecture"],
-        input_spec=InputSpec.from_dict(record["input_spec"]),
-        eval_view="square" if record["eval_view"] == "square" else "center_crop",
+        input_spec=input_spec_of(record["input_spec"]),
         class_names=names,
         class_counts=counts,
         task=task_of(task.get("name")),

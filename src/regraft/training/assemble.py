@@ -88,7 +88,6 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
         "layout": LAYOUT_VERSION,
         "architecture": architecture,
         "input_spec": data.input_spec.to_dict(),
-        "eval_view": data.eval_view,
         "class_names": list(data.class_names),
         "class_counts": list(targets.counts),
         "task": {

@@ -85,7 +85,7 @@ def _features(module: Any, data: Any, device: torch.device) -> tuple[Tensor, Ten
     for raw in data.eval_dataloader("train"):
         on_device = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in raw.items()}
         batch = data.on_after_batch_transfer(on_device, 0)
-        features.append(backbone(batch["images"]).float().cpu())
+        features.append(backbone(batch["inputs"]).float().cpu())
         labels.append(batch["targets"].cpu())
     for part, mode in modes.items():
         part.training = mode

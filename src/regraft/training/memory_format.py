@@ -99,7 +99,7 @@ def settled_format(
     if work is None or work.num_steps < _LEAST_STEPS or needs_processes(config["trainer"]):
         return "contiguous", None
     spec = module.backbone.input_spec
-    shape: tuple[int, ...] = (spec.num_channels, spec.image_size, spec.image_size)
+    shape: tuple[int, ...] = tuple(spec.example(1, "meta").shape[1:])
     if plan is not None and work.depth:
         shape = plan.frozen.costs.feature_shapes[work.depth]
     if len(shape) != 3:  # tokens have one format

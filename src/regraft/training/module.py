@@ -105,12 +105,12 @@ class TransferModule(pl.LightningModule):
         assert self._earlier_steps is not None, "on_train_batch_start has taken them"
         return self._earlier_steps.losses
 
-    def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
-        """Returns logits, (batch, num_classes), of normalised images or of the output of `num_stages_done` stages."""
-        # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
-        layout = self._layout if images.dim() == 4 else torch.preserve_format
-        images = images.to(next(self.parameters()).dtype, memory_format=layout)
-        return self.head(self.backbone(images, num_stages_done))
+    def forward(self, inputs: Tensor, num_stages_done: int = 0) -> Tensor:
+        """Returns logits, (batch, num_classes), of inputs as the backbone takes them; see `Backbone.forward`."""
+        layout = self._layout if inputs.dim() == 4 else torch.preserve_format
+        # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32. Token ids stay integers.
+        dtype = next(self.parameters()).dtype if inputs.is_floating_point() else inputs.dtype
+        return self.head(self.backbone(inputs.to(dtype, memory_format=layout), num_stages_done))
 
     def use_memory_format(self, name: str) -> None:
         """Keeps weights and images in a memory format of `MEMORY_FORMATS` from now on; checkpoints stay contiguous."""
@@ -148,7 +148,7 @@ class TransferModule(pl.LightningModule):
                 self.train_metrics.update(loss_sum, predictions, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
-            loss, logits = self._loss_of(self(batch["images"], batch.get("num_stages_done", 0)), targets, indices)
+            loss, logits = self._loss_of(self(batch["inputs"], batch.get("num_stages_done", 0)), targets, indices)
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
@@ -201,7 +201,7 @@ class TransferModule(pl.LightningModule):
         return self._evaluate("test", self.test_loss, self.test_metrics, batch)
 
     def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> Tensor:
-        logits: Tensor = self(batch["images"], batch.get("num_stages_done", 0))
+        logits: Tensor = self(batch["inputs"], batch.get("num_stages_done", 0))
         metrics.update(logits, batch["targets"])
         mean_loss.update(*self.loss.total(logits, batch["targets"]))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}

@@ -18,7 +18,8 @@ from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config, factory, require_optimizer_numbers
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule, prepare
 from regraft.models.freezing import HEAD, FreezingStrategy, phases
@@ -142,7 +143,7 @@ def preflight(
     backbone = found.backbone
     if checkpoint is None and isinstance(usable.get("head_from"), str):
         found.head_source = build("head_from", lambda: head_source(usable))
-    spec = InputSpec(1) if backbone is None else backbone.input_spec
+    spec: InputSpec = ImageSpec(1) if backbone is None else backbone.input_spec
     collector.add_types("data", hints_of(DataModule))
     found.data = build("data", lambda: build_unread_datamodule(usable, spec, checkpoint or found.head_source))
     build("data", lambda: _settle_by_data(found, open_keys))
@@ -253,7 +254,7 @@ def _targets(config: Config) -> TargetSummary:
 def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:
     """Builds the optimizer on small parameters, and the schedule on it."""
     usable, backbone = found.config, found.backbone
-    groups = optimizer_groups(usable, backbone or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
+    groups = optimizer_groups(usable, backbone or Backbone({"stage": nn.Linear(1, 1)}, 1, ImageSpec(1)), head)
     small = [group | {"params": [nn.Parameter(torch.zeros(1024))]} for group in groups]
     found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(usable)(params=small))
     trainer = usable["trainer"]

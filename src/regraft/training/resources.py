@@ -98,16 +98,17 @@ def check_memory(
         precision: the trainer's; half of the bytes are assumed for one of 16 bits, as some values keep 32.
     """
     spec, is_half = backbone.input_spec, "16" in precision
-    available, image = memory_bytes(device), 4 * spec.num_channels * spec.image_size**2
-    if image > available:
+    available, own = memory_bytes(device), spec.input_bytes
+    if own > available:
+        key, size = next(iter(spec.options.items()))
         raise ConfigError(
-            "model.image_size",
-            f"one image takes {bytes_text(image)} then, but there are {bytes_text(available)} of memory",
-            got=spec.image_size,
-            fix="Use a smaller one; 224 pixels are usual.",
+            f"model.{key}",
+            f"one {spec.kind} takes {bytes_text(own)} then, but there are {bytes_text(available)} of memory",
+            got=size,
+            fix="Use a smaller one.",
         )
     # A head alone may read stored features.
-    each = image + activation_bytes(backbone, phases) if any(phases) else 4 * backbone.num_features
+    each = own + activation_bytes(backbone, phases) if any(phases) else 4 * backbone.num_features
     each = each // 2 if is_half else each
     resident = size.resident_bytes // 2 if is_half and precision.endswith("true") else size.resident_bytes
     needed = num_processes * (resident + batch_size * each)
@@ -117,8 +118,8 @@ def check_memory(
     fix = f"Use data.batch_size={fitting} or less" if fitting >= 1 else "Use a smaller model"
     raise ConfigError(
         "data.batch_size",
-        f"a step takes at least {bytes_text(needed)} ({bytes_text(each)} an image, {bytes_text(resident)} of "
-        f"parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
+        f"a step takes at least {bytes_text(needed)} ({bytes_text(each)} of each {spec.kind}, {bytes_text(resident)} "
+        f"of parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
         got=batch_size,
         fix=f"{fix}, or freeze more stages.",
     )

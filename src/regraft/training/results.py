@@ -109,6 +109,6 @@ def write_tensors(module: Any, run: Run) -> None:
     from regraft.core.tensor_bytes import tensor_bytes
 
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    keys = ("layout", "architecture", "input_spec", "eval_view", "class_names", "task")
+    keys = ("layout", "architecture", "input_spec", "class_names", "task")
     record = {key: module.hparams[key] for key in keys}
     write_atomically(run.tensors, tensor_bytes(tensors, {key: json.dumps(value) for key, value in record.items()}))

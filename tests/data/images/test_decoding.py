@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.pixel_format import PixelFormat
-from regraft.core.types import InputSpec
 from regraft.data.images.decoding import decode_image, decoded_size
 from regraft.data.images.file_reading.facts import read_facts
 from regraft.data.images.file_reading.opening import shrink_of
@@ -203,7 +203,7 @@ def test_a_view_of_a_folder_shows_pillows_pixels(tmp_path, make_datamodule, name
     for class_name in ("a", "b"):
         (tmp_path / class_name).mkdir()
         FORMATS[name](tmp_path / class_name / name)
-    spec = InputSpec(SIDE, num_channels, mean=(0.0,) * num_channels, std=(1.0,) * num_channels)
+    spec = ImageSpec(SIDE, num_channels, mean=(0.0,) * num_channels, std=(1.0,) * num_channels)
     data = make_datamodule(
         FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, val_fraction=0.0, test_fraction=0.0
     )
@@ -322,7 +322,7 @@ def test_shrinking_is_not_seen(tmp_path, make_datamodule):
     from regraft.data.images.transforms.image import eval_view_of_file
 
     views = [
-        eval_view_of_file(decode_image(tmp_path / "photo.jpg", PixelFormat(3), least_side=side), InputSpec(128)).int()
+        eval_view_of_file(decode_image(tmp_path / "photo.jpg", PixelFormat(3), least_side=side), ImageSpec(128)).int()
         for side in (None, 128)
     ]
     difference = (views[0] - views[1]).abs()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import regraft
+from regraft.core.input_spec import ImageSpec
 from regraft.core.seeding import derive_seed
-from regraft.core.types import InputSpec
 from regraft.data.images import deterministic_views
 from regraft.data.images.deterministic_views import (
     ImageView,
@@ -38,7 +38,7 @@ NONE = Augment(
 )
 FLIP = replace(NONE, flip_probability=0.5)
 BASIC = replace(FLIP, crop="resized")
-SPEC = InputSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+SPEC = ImageSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 NO_PIXELS = {
     "data/images/transforms/augment.py": "described by its values",
     "data/loader.py": "which process decodes",

@@ -5,7 +5,8 @@ import pytest
 import timm
 import torch
 
-from regraft.core.types import CROP_MODES, Backbone, InputSpec
+from regraft.core.input_spec import CROP_MODES, ImageSpec
+from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub
 from regraft.deployment.export.metadata import ExportMetadata
@@ -24,7 +25,7 @@ def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
 
 def described(model: Classifier, architecture: dict) -> ExportMetadata:
     return ExportMetadata(
-        *(architecture, model.input_spec, model.eval_view, model.class_names, "classification", ""),
+        *(architecture, model.input_spec, model.class_names, "classification", ""),
         *(1.5, "1", "bugs/1", {"test/acc": 0.5}),
         **{"data": "cifar10", "weights": "DEFAULT", "license": None},
     )
@@ -62,7 +63,7 @@ def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):
 
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 def test_the_crop_is_the_runs(crop_mode):
-    spec = InputSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, crop_mode)
+    spec = ImageSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, crop_mode)
     config = hf_hub._data_config(spec, "center_crop")
     assert (config["crop_pct"], config["crop_mode"]) == (0.9, crop_mode)
     config = hf_hub._data_config(spec, "square")

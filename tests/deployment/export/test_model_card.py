@@ -4,7 +4,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import base_model, model_card
 
@@ -14,7 +14,7 @@ TORCHVISION = {"_target_": "regraft.models.backbones.torchvision.build"}
 
 
 def described(architecture=LITE0, weights="imagenet", data="cifar10", license=None):
-    spec = InputSpec(32, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+    spec = ImageSpec(32, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
     run, metrics = "bugs/1", {"test/acc": 0.5, "test/f1": 0.25}
     fields = {"data": data, "weights": weights, "license": license}
     measured = ("classification", "", 1.5, "1", run, metrics)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.file_reading.convert import converted
 from regraft.data.images.transforms.batch import eval_view_of_arrays
 from regraft.data.images.transforms.image import eval_view_of_file
@@ -21,7 +21,7 @@ def image(size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("size", SIZES)
 def test_pixels_are_those_of_evaluation(interpolation, size):
-    spec = InputSpec(32, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, 0.875)
+    spec = ImageSpec(32, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, 0.875)
     pixels = image(size)
     square, cropped = (Preprocessing(spec, view)(pixels[None]) for view in ("square", "center_crop"))
     assert torch.equal(square, normalise(eval_view_of_arrays(pixels.permute(2, 0, 1)[None], spec), spec))
@@ -32,7 +32,7 @@ def test_pixels_are_those_of_evaluation(interpolation, size):
 @pytest.mark.parametrize("interpolation", ["bicubic", "nearest"])
 def test_every_crop_mode_is_that_of_evaluation(crop_mode, interpolation):
     for crop_fraction in (0.875, 0.95, 1.0):
-        spec = InputSpec(33, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, crop_fraction, crop_mode)
+        spec = ImageSpec(33, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, crop_fraction, crop_mode)
         for size in SIZES:
             pixels = image(size)
             expected = normalise(eval_view_of_file(pixels.permute(2, 0, 1), spec)[None], spec)
@@ -41,7 +41,7 @@ def test_every_crop_mode_is_that_of_evaluation(crop_mode, interpolation):
 
 @pytest.mark.parametrize("num_channels", [1, 3])
 def test_transparent_images_are_drawn_on_the_background(num_channels):
-    spec = InputSpec(16, num_channels, (0.5,) * num_channels, (0.5,) * num_channels, background="#3080f0")
+    spec = ImageSpec(16, num_channels, (0.5,) * num_channels, (0.5,) * num_channels, background="#3080f0")
     pixels = torch.randint(0, 256, (20, 24, 4), dtype=torch.uint8)
     expected = np.array(converted(Image.fromarray(pixels.numpy()), spec.pixel_format)).reshape(20, 24, num_channels)
     view = eval_view_of_file(torch.from_numpy(expected).permute(2, 0, 1), spec)
@@ -49,7 +49,7 @@ def test_transparent_images_are_drawn_on_the_background(num_channels):
 
 
 def test_gray_models_see_the_luminance_that_pillow_gives():
-    spec = InputSpec(32, 1, (0.5,), (0.5,))
+    spec = ImageSpec(32, 1, (0.5,), (0.5,))
     pixels = image((40, 32))
     gray = torch.from_numpy(np.array(Image.fromarray(pixels.numpy()).convert("L")))
     assert torch.equal(

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, least_side, views_of
 
 
 def model(eval_view="center_crop", crop_fraction=0.875) -> Classifier:
-    spec = InputSpec(28, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=crop_fraction)
-    return Classifier(nn.Linear(1, 1), ("a", "b"), spec, eval_view, 1.0, Path("x"))
+    spec = ImageSpec(28, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=crop_fraction, eval_view=eval_view)
+    return Classifier(nn.Linear(1, 1), ("a", "b"), spec, 1.0, Path("x"))
 
 
 @pytest.mark.parametrize("eval_view", ["center_crop", "square"])

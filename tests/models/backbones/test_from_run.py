@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.backbones import from_run, small
 from regraft.runs.folder import LAYOUT_VERSION
 
@@ -19,7 +20,7 @@ ARCHITECTURE = {
     "image_size": 16,
     "num_channels": 3,
 }
-SPEC = InputSpec(16, 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic", 0.9)
+SPEC = ImageSpec(16, 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic", 0.9)
 
 
 def construct(architecture) -> Backbone:

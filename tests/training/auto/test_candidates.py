@@ -7,7 +7,7 @@ import regraft
 from helpers.command_line import run_main
 from regraft.cli.candidates import choices, compose_command
 from regraft.core.console import image_progress_bar
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.from_config import build_datamodule
 from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate
@@ -19,7 +19,7 @@ COMMAND = [*DATA, "models=[simple_cnn]", "sizes=[8]"]
 def built(words: list[str]) -> Candidate:
     (choice,) = choices(compose_command("rank", words, None), words, None)
     config = choice.composed()
-    data = build_datamodule(config, InputSpec(1))
+    data = build_datamodule(config, ImageSpec(1))
     return Candidate(config, data, torch.device("cpu"), image_progress_bar(is_shown=False))
 
 

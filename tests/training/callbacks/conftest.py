@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.training.optim import parameter_groups, scaled_learning_rates
 
 
@@ -18,7 +19,7 @@ class TinyModule(pl.LightningModule):
         stages = {
             name: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)) for name in ("stem", "mid", "top")
         }
-        self.backbone = Backbone(stages, num_features=4, input_spec=InputSpec(8))
+        self.backbone = Backbone(stages, num_features=4, input_spec=ImageSpec(8))
         self.head = nn.Linear(4, 2)
         self.make_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
         self.optimizer_knobs = {"lr": 0.1, "momentum": 0.9}

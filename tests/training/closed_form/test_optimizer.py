@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.heads import Linear, Standardised
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
@@ -28,7 +29,7 @@ def by_stage(features: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def optimizer_of(head: torch.nn.Module, **options) -> ClosedForm:
-    backbone = Backbone({"low": torch.nn.Linear(1, 1)}, 1, InputSpec(8))
+    backbone = Backbone({"low": torch.nn.Linear(1, 1)}, 1, ImageSpec(8))
     groups = parameter_groups(backbone, head, 0.0, decay_norm_and_bias=False)
     return ClosedForm(groups, **{"solvers": ["ridge", "discriminant"], "stage_sets": "nested"} | options)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.training import schedulers
 from regraft.training.losses import MSE, CrossEntropy, Focal
 from regraft.training.optim import parameter_groups
@@ -97,7 +98,7 @@ def fit_alone(
     with torch.no_grad():
         for parameter, value in zip(head.parameters(), initial(spec.seed), strict=True):
             parameter.copy_(value)
-    backbone = Backbone({}, NUM_FEATURES, InputSpec(8))
+    backbone = Backbone({}, NUM_FEATURES, ImageSpec(8))
     groups = parameter_groups(backbone, head, spec.weight_decay, decay_norm_and_bias=decay_bias)
     optimizer = make_optimizer(groups, lr=spec.lr)
     steps_per_epoch = len(epoch_batches(spec.seed, 0))

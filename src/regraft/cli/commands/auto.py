@@ -92,7 +92,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     with quick_imports():
         from regraft.cli.tuning import Tuner
         from regraft.core.console import image_progress_bar
-        from regraft.core.types import InputSpec
+        from regraft.core.input_spec import ImageSpec
         from regraft.data.from_config import build_datamodule
         from regraft.report import auto_report
         from regraft.report.console import wide_console
@@ -113,7 +113,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
             f"{continued} holds a search with other options, as its configs have changed or it was renamed",
             fix="To search with the options of now, give them to regraft auto.",
         )
-    data, shared = build_datamodule(config, InputSpec(1)), _shared(overrides)
+    data, shared = build_datamodule(config, ImageSpec(1)), _shared(overrides)
     console = wide_console(auto_report.WIDTH)
 
     def tell(line: str) -> None:
@@ -212,11 +212,11 @@ def _trained(
 
 def _is_same(config: dict[str, Any], fingerprint: str) -> bool:
     """Whether the images are still those of a fingerprint."""
-    from regraft.core.types import InputSpec
+    from regraft.core.input_spec import ImageSpec
     from regraft.data.from_config import build_datamodule
 
     try:
-        return bool(build_datamodule(config, InputSpec(1)).fingerprint == fingerprint)
+        return bool(build_datamodule(config, ImageSpec(1)).fingerprint == fingerprint)
     except MISTAKES:
         return False
 

@@ -76,7 +76,7 @@ def _summary(job: "TrainingJob") -> list[str]:
     trained = [row.stage for row in checked.rows if row.lr_by_epoch]
     num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
     lines = [
-        f"{model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
+        f"{model_name(checked.config)} at {checked.backbone.input_spec.size_text}, {num_parameters:,} "
         f"parameters; trained stages: {', '.join(trained)}; a checkpoint takes about "
         f"{bytes_text(checked.size.checkpoint_bytes)}."
     ]

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
     with quick_imports():
         from regraft.core.console import image_progress_bar
-        from regraft.core.types import InputSpec
+        from regraft.core.input_spec import ImageSpec
         from regraft.data.from_config import build_datamodule
         from regraft.report import ranking_table
         from regraft.training.auto.candidates import Candidate
@@ -41,7 +41,7 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
 
     quiet_lightning()
     device = prepared_device(config)
-    data = build_datamodule(config, InputSpec(1))
+    data = build_datamodule(config, ImageSpec(1))
     found, errors = [], {}
     for choice in choices(config, overrides, config_dir):
         progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name)

@@ -9,14 +9,15 @@ from typing import TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.seeding import derive_seed
-from regraft.core.types import BatchKey, InputSpec
+from regraft.core.types import BatchKey
 from regraft.data.images.decoded_images import Decoded, DecodedFiles
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_some, flips_of, train_view_of_arrays
+from regraft.data.loader import InputDataset
 from regraft.data.sources.base import Samples
 
 
@@ -34,7 +35,7 @@ def step_seed(seed: int, key: BatchKey) -> int:
     return derive_seed(seed, "step", key.epoch, key.step)
 
 
-class BatchDataset(Dataset[RawBatch]):
+class BatchDataset(InputDataset):
     """Returns the batch of a `BatchKey`, images as uint8 (batch, spec.num_channels, image_size, image_size).
 
     Args:
@@ -48,7 +49,7 @@ class BatchDataset(Dataset[RawBatch]):
     """
 
     def __init__(
-        self, samples: Samples, spec: InputSpec, augment: Augment | None, seed: int, decoded: Decoded | None = None
+        self, samples: Samples, spec: ImageSpec, augment: Augment | None, seed: int, decoded: Decoded | None = None
     ) -> None:
         assert isinstance(samples, ArrayImages | FileImages)
         self._images = samples

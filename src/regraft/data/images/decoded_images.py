@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment
@@ -37,7 +37,7 @@ class DecodedFiles:
     is_stored = False
 
     def __init__(
-        self, images: FileImages, spec: InputSpec, augment: Augment | None, content_hashes: np.ndarray | None = None
+        self, images: FileImages, spec: ImageSpec, augment: Augment | None, content_hashes: np.ndarray | None = None
     ) -> None:
         self.images = images
         self.is_whole = augment is not None and augment.crop == "resized"
@@ -66,7 +66,7 @@ def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
     return found
 
 
-def _least_side(spec: InputSpec, augment: Augment | None) -> int:
+def _least_side(spec: ImageSpec, augment: Augment | None) -> int:
     """Returns the shorter side that an image needs, so that neither the input nor the smallest crop is upsampled."""
     if augment is None or augment.crop != "resized":
         return spec.resized_side

@@ -61,10 +61,14 @@ def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, 
 
 
 @cache
-def heif_version() -> str | None:
-    """Returns the version of pillow-heif, on which the pixels of HEIC images depend; None if it isn't installed."""
+def image_libraries() -> dict[str, str | None]:
+    """Returns the versions of the libraries that decode and resize images; None for one that isn't installed."""
+    return {name: _version(name) for name in ("torchvision", "pillow", "pillow-heif")}
+
+
+def _version(name: str) -> str | None:
     try:
-        return version("pillow-heif")
+        return version(name)
     except PackageNotFoundError:
         return None
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from regraft.core.content_hash import code_hash
+from regraft.core.input_spec import ImageSpec
 from regraft.core.seeding import derive_seed, uniform
-from regraft.core.types import BatchKey, InputSpec
+from regraft.core.types import BatchKey
 from regraft.data.images.dataset import BatchDataset
 from regraft.data.images.decoded_images import Decoded, DecodedFiles, by_index
-from regraft.data.images.decoding import heif_version
+from regraft.data.images.decoding import image_libraries
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import flips_of
@@ -46,7 +47,7 @@ class ImageView:
 
     part: Part
     content_hashes: np.ndarray
-    spec: InputSpec
+    spec: ImageSpec
     augment: Augment | None
     view: int = 0
     seed: int = 0
@@ -66,7 +67,7 @@ class ImageView:
     def transform(self) -> dict[str, Any]:
         """The transform of the pixels before normalising, in plain types; equal transforms give equal pixels."""
         is_array = isinstance(self.part.samples, ArrayImages)
-        fields = {"kind": "array", "code": code_hash(*_CODE)} if is_array else file_transform()
+        fields = {"kind": "array", "code": code_hash(*_CODE)} | image_libraries() if is_array else file_transform()
         if self.augment is None:
             return fields
         is_flipped = is_flip_only(self.augment) and self.augment.flip_probability == 1.0
@@ -92,7 +93,7 @@ class ImageView:
 
 def file_transform() -> dict[str, Any]:
     """Returns the transform of evaluation for files, as in `ImageView.transform`."""
-    return {"kind": "file", "heif": heif_version(), "code": code_hash(*_CODE)}
+    return {"kind": "file", "code": code_hash(*_CODE)} | image_libraries()
 
 
 def is_flip_only(augment: Augment) -> bool:

@@ -1,46 +1,45 @@
 """Everything that a datamodule of images does with pixels: input spec, datasets, normalising, deterministic views."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
+from regraft.core.input_spec import EvalView, ImageSpec
+from regraft.core.types import Batch, BatchKey
 from regraft.data.images.dataset import BatchDataset, RawBatch
 from regraft.data.images.decoded_images import Decoded
 from regraft.data.images.deterministic_views import ImageView, augmentations_of_views, choose_views
 from regraft.data.images.packed_images import DecodedView
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.statistics import with_statistics
-from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.mixing import mix, normalise
+from regraft.data.inputs import InputOptions
 from regraft.data.prepared import PreparedData
 
 
 class ImageInputs:
-    """Images of a prepared data set as inputs of a model; the other arguments are those of `DataModule`."""
+    """Images of a prepared data set as inputs of a model."""
 
-    def __init__(
-        self, prepared: PreparedData, input_spec: InputSpec, augment: Augment, num_workers: int, seed: int
-    ) -> None:
+    def __init__(self, prepared: PreparedData, input_spec: ImageSpec, options: InputOptions) -> None:
         self._prepared = prepared
-        self._input_spec = input_spec
-        self._augment = augment
-        self._num_workers = num_workers
-        self._seed = seed
+        self._input_spec = replace(input_spec, background=options.background, value_range=options.value_range)
+        self._augment = options.augment
+        self._num_workers = options.num_workers
+        self._seed = options.seed
         self._stored: dict[str, Decoded] = {}
 
     @property
-    def input_spec(self) -> InputSpec:
-        """The backbone's spec with mean and std: its own, or those of the training samples."""
+    def input_spec(self) -> ImageSpec:
+        """The backbone's spec with mean and std, its own or those of the training images, and the evaluation view."""
         # Not when the data is read: errors in a listing should be reported before any image is decoded.
-        self._input_spec = with_statistics(self._input_spec, self._prepared.parts["train"], self._prepared.subset_seed)
+        part = self._prepared.parts["train"]
+        view: EvalView = "square" if isinstance(part.samples, ArrayImages) else "center_crop"
+        if self._input_spec.eval_view != view or not self._input_spec.is_normalised:
+            spec = replace(self._input_spec, eval_view=view)
+            self._input_spec = with_statistics(spec, part, self._prepared.subset_seed)
         return self._input_spec
-
-    @property
-    def eval_view(self) -> EvalView:
-        """How evaluation brings images to the size of the input spec."""
-        return "square" if isinstance(self._prepared.parts["train"].samples, ArrayImages) else "center_crop"
 
     def dataset(self, split: str, *, is_training: bool) -> BatchDataset:
         """Returns the dataset of a split's batches, augmented if `is_training`."""
@@ -52,11 +51,11 @@ class ImageInputs:
         images = normalise(batch["images"], self.input_spec)
         targets = batch["targets"]
         if "draw_seed" not in batch:
-            return {"images": images, "targets": targets, "indices": batch["indices"]}
+            return {"inputs": images, "targets": targets, "indices": batch["indices"]}
         draw_seed = batch["draw_seed"]
         if self._augment.is_mixing:
             images, targets = mix(images, targets, self._augment, num_classes, draw_seed)
-        return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
+        return {"inputs": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns the deterministic views of a split's images: `num_views` augmented ones of `train`, else one."""

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.core.content_hash import code_hash
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.decoded_images import DecodedFiles, by_index
-from regraft.data.images.decoding import decoded_size, heif_version
+from regraft.data.images.decoding import decoded_size, image_libraries
 from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import in_order
@@ -71,7 +71,7 @@ class DecodedView:
     """
 
     def __init__(
-        self, part: Part, content_hashes: np.ndarray, spec: InputSpec, augment: Augment | None, *, num_workers: int
+        self, part: Part, content_hashes: np.ndarray, spec: ImageSpec, augment: Augment | None, *, num_workers: int
     ) -> None:
         assert isinstance(part.samples, FileImages)
         self.content_hashes = content_hashes
@@ -81,13 +81,13 @@ class DecodedView:
 
     @property
     def transform(self) -> dict[str, Any]:
-        """Everything that packed pixels depend on except the file and the versions of Pillow and torchvision."""
+        """Everything that packed pixels depend on except the file."""
         files = self._files
         pixel_format = asdict(files.spec.pixel_format)
         what = {"whole": files.is_whole, "least_side": files.least_side} | pixel_format
         # Normalising comes later; whole images are also resized later.
-        square = {} if files.is_whole else asdict(replace(files.spec, mean=None, std=None))
-        return {"kind": "decoded", "code": code_hash(*_CODE), "heif": heif_version()} | what | square
+        square = {} if files.is_whole else asdict(replace(files.spec, mean=None, std=None, eval_view=None))
+        return {"kind": "decoded", "code": code_hash(*_CODE)} | image_libraries() | what | square
 
     def label(self, shape: tuple[int, ...]) -> str:
         """Returns a description of the packed images of a shape, for people."""

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from regraft.core.types import BatchKey
 from regraft.data.datamodule import DataModule
-from regraft.data.images.dataset import BatchDataset
 from regraft.data.images.samples import FileImages
 
 
@@ -24,7 +23,7 @@ def shown(
         seconds: time limit after which no further image is read; None for no limit.
     """
     images = data.part(split).samples
-    dataset = BatchDataset(images, data.input_spec, None, seed=0)
+    dataset = data.inputs.dataset(split, is_training=False)
     started = time.perf_counter()
     for position, index in enumerate(indices):
         if seconds is not None and time.perf_counter() - started > seconds:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.seeding import derive_seed
-from regraft.core.types import InputSpec
 from regraft.data.images.decoded_images import DecodedFiles
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.batch import match_channels
@@ -18,7 +18,7 @@ _CHUNK = 4_096
 _FILES_AT_ONCE = 32
 
 
-def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
+def with_statistics(spec: ImageSpec, train: Part, seed: int) -> ImageSpec:
     """Returns the spec with mean and std of the training samples; unchanged if it has them already.
 
     Images in memory count at their own size; of files a random sample of at most MAX_FILES evaluation views does.

@@ -10,7 +10,7 @@ import timm
 from timm.models import save_for_hf
 
 from regraft.core.errors import ConfigError
-from regraft.core.types import EvalView, InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import LITE, model_card
@@ -42,7 +42,7 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
             },
         },
         safe_serialization=True,
-        data_config=_data_config(model.input_spec, model.eval_view),
+        data_config=_data_config(model.input_spec),
     )
     # safetensors makes its files readable by their owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
@@ -88,13 +88,13 @@ def _timm_name(metadata: ExportMetadata) -> str:
     raise ConfigError("format=hf", got=what, allowed="timm's models, and torchvision's if timm has them too", fix=_ELSE)
 
 
-def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
+def _data_config(spec: ImageSpec) -> dict[str, Any]:
     """Returns the preprocessing as timm's data config."""
     return {
         "input_size": (spec.num_channels, spec.image_size, spec.image_size),
         "mean": spec.mean,
         "std": spec.std,
         "interpolation": spec.interpolation,
-        "crop_pct": 1.0 if eval_view == "square" else spec.crop_fraction,
-        "crop_mode": "squash" if eval_view == "square" else spec.crop_mode,
+        "crop_pct": 1.0 if spec.eval_view == "square" else spec.crop_fraction,
+        "crop_mode": "squash" if spec.eval_view == "square" else spec.crop_mode,
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.core.errors import ConfigError
-from regraft.core.types import EvalView, InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.runs.folder import LAYOUT_VERSION
 
 _MAX_NAMES = 5
@@ -32,8 +32,7 @@ class ExportMetadata:
     """
 
     architecture: Mapping[str, Any]
-    input_spec: InputSpec
-    eval_view: EvalView
+    input_spec: ImageSpec
     class_names: tuple[str, ...]
     task: str
     unit: str
@@ -57,7 +56,6 @@ class ExportMetadata:
             "layout": LAYOUT_VERSION,
             "architecture": dict(self.architecture),
             "input_spec": self.input_spec.to_dict(),
-            "eval_view": self.eval_view,
             "class_names": list(self.class_names),
             "task": self.task,
             "unit": self.unit,

@@ -59,7 +59,7 @@ def model_card(metadata: ExportMetadata) -> str:
     listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metadata.metrics.items()))
     measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
-    is_square = metadata.eval_view == "square" or spec.crop_mode == "squash"
+    is_square = spec.eval_view == "square" or spec.crop_mode == "squash"
     view = "resized to a square" if is_square else "resized, and its central square cut out"
     origin = "random weights" if metadata.weights is None else f"the weights `{_in_code(metadata.weights)}`"
     started = f"[{base.name}](https://huggingface.co/{base.name})" if base is not None else origin

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from regraft.core.errors import ConfigError
+from regraft.core.input_spec import ImageSpec
 from regraft.core.torch_internals import require_positive
-from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import Classifier
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
@@ -22,17 +22,17 @@ _LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as in Pillow
 
 
 class Preprocessing(nn.Module):
-    """Maps images of any size to the network's normalised input, resized as `eval_view` says."""
+    """Maps images of any size to the network's normalised input, resized as in evaluation."""
 
     border: Tensor
     ground: Tensor
 
-    def __init__(self, spec: InputSpec, eval_view: EvalView) -> None:
+    def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         assert spec.mean is not None, "a trained model has statistics"
         assert spec.std is not None
         self._spec = spec
-        self._is_square = eval_view == "square"
+        self._is_square = spec.eval_view == "square"
         mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
@@ -194,7 +194,7 @@ class DeployedModule(nn.Module):
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
     """Returns the exported program of a model on the CPU, for any batch size and, with preprocessing, any image."""
     spec = model.input_spec
-    first = Preprocessing(spec, model.eval_view) if preprocessing else None
+    first = Preprocessing(spec) if preprocessing else None
     module = DeployedModule(model.network, first, model).eval()
     # Sizes 0 and 1 would become constants, and equal sizes would become one dimension.
     if preprocessing:

@@ -72,7 +72,6 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
     metadata = ExportMetadata(
         architecture=checkpoint.architecture,
         input_spec=model.input_spec,
-        eval_view=model.eval_view,
         class_names=names,
         task=checkpoint.task.name,
         unit=checkpoint.unit,

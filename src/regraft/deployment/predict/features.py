@@ -49,7 +49,7 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
         return "features.cache=off."
     if tta != "none":
         return f"only the view of tta=none is stored; got tta={tta}."
-    if checkpoint.eval_view == "square":
+    if model.input_spec.eval_view == "square":
         return "the run was trained on images of one size, not on photos; use features.cache=auto."
     if own.dtype != "float32" or own.precision == "bfloat16":
         key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.image import padded_to_square, resized_to_crop
 from regraft.deployment.network import TrainedNetwork
@@ -49,12 +49,12 @@ def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
 def _resized(image: Tensor, model: TrainedNetwork) -> Tensor:
     """Returns the image resized as in evaluation, but larger than a crop."""
     spec = model.input_spec
-    if model.eval_view == "square":
+    if model.input_spec.eval_view == "square":
         return eval_view_of_arrays(image[None], replace(spec, image_size=_wide_side(spec)))[0]
     wide = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
     image = resized_to_crop(match_channels(image, spec.num_channels), wide)
     return padded_to_square(image, wide.resized_side, spec) if spec.crop_mode == "border" else image
 
 
-def _wide_side(spec: InputSpec) -> int:
+def _wide_side(spec: ImageSpec) -> int:
     return replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION)).resized_side

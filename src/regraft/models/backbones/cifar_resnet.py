@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.weights import load_tensors, read_weights
 
 _DEFAULT_IMAGE_SIZE = 32
@@ -36,7 +37,7 @@ def build(
     if depth < 8 or depth % 6 != 2:
         raise ConfigError("model.depth", got=depth, allowed="6n + 2, such as the paper's 20, 32, 44, 56")
     require(shortcut_padding in _PADDINGS, "model.shortcut_padding", shortcut_padding, _PADDINGS)
-    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
+    spec = ImageSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     conv = nn.Conv2d(num_channels, _WIDTHS[0], kernel_size=3, padding=1, bias=False)
     stem = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(_WIDTHS[0]), relu=nn.ReLU()))
     stages = nn.ModuleDict({"stem": stem})

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.core.errors import ConfigError
+from regraft.core.input_spec import InputSpec, input_spec_of
 from regraft.core.safe_load import load_safely
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.types import Backbone
 from regraft.models.weights import load_tensors, read_safetensors
 from regraft.runs.folder import find_checkpoint, require_layout
 
@@ -76,15 +77,14 @@ def read(path: str | Path) -> SourceCheckpoint:
     if invalid:
         raise ConfigError("model.path", f"{file} is not a checkpoint of Regraft: invalid {', '.join(invalid)}.")
     require_bounded_tree(fields["architecture"], file)
-    spec = InputSpec.from_dict(fields["input_spec"])
+    spec = input_spec_of(fields["input_spec"])
     return SourceCheckpoint(dict(fields["architecture"]), spec, tensors, file)
 
 
 def load_source(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
     """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone."""
     load_tensors(backbone, source.tensors, str(source.path), _describe(source.architecture))
-    fields = {**source.input_spec.to_dict(), "image_size": backbone.input_spec.image_size}
-    backbone.input_spec = InputSpec.from_dict(fields)
+    backbone.input_spec = source.input_spec.resized(like=backbone.input_spec)
     return backbone
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.weights import load_tensors, read_weights
 
 _DEFAULT_IMAGE_SIZE = 32
@@ -29,7 +30,7 @@ def simple_cnn(
         image_size: pixels, at least 2 ** stages; null for 32.
     """
     _check_positive("model.widths", widths)
-    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
+    spec = ImageSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     if spec.image_size < 2 ** len(widths):
         raise ConfigError(
             "model.image_size",
@@ -56,7 +57,7 @@ def mlp(
     """
     _check_positive("model.hidden_sizes", hidden_sizes)
     require(0 <= dropout < 1, "model.dropout", dropout, "at least 0, below 1")
-    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
+    spec = ImageSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
     for index, (num_in, num_out) in enumerate(itertools.pairwise([num_pixels, *hidden_sizes]), start=1):
@@ -77,7 +78,7 @@ def _conv_stage(num_in: int, num_out: int, batch_norm: bool, is_last: bool) -> n
     return nn.Sequential(OrderedDict(layers))
 
 
-def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec, weights: str | None) -> Backbone:
+def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: ImageSpec, weights: str | None) -> Backbone:
     if weights is not None:
         load_tensors(stages, read_weights(weights, stages.state_dict(), _HEADS), weights, name)
     return Backbone(dict(stages.items()), num_features, spec)

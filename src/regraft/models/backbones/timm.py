@@ -17,7 +17,8 @@ from timm.models import PretrainedCfg, adapt_input_conv, get_notrace_functions, 
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.backbones.drop_rates import drop_rates, no_layers_for, require_drop_rates
 from regraft.models.backbones.hub_folder import (
     HubModel,
@@ -96,7 +97,7 @@ def build(
             require(hub.architecture == name.partition(".")[0], "model.name", name, f"{hub.architecture}, as {weights}")
         name = hub.architecture
     config = _pretrained_config(name) if hub is None else hub.config
-    spec = InputSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
+    spec = ImageSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
     rates = drop_rates(drop_rate, drop_path)
     model = _create(name, config, weights, spec, rates, is_of_hub=hub is not None)
     require_drop_rates(name, model, rates)
@@ -138,14 +139,14 @@ def num_features(model: nn.Module) -> int:
     return int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
 
 
-def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpec:
+def input_spec(model: nn.Module, image_size: int, num_channels: int) -> ImageSpec:
     """Returns the input spec of a timm model's pretrained weights, with the given size and number of channels."""
     config = resolve_model_data_config(model)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     if num_channels == 1:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     view = (config["interpolation"], config["crop_pct"], config["crop_mode"])
-    return InputSpec(image_size, num_channels, mean, std, *view)
+    return ImageSpec(image_size, num_channels, mean, std, *view)
 
 
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
@@ -191,7 +192,7 @@ def _create(
     name: str,
     config: PretrainedCfg,
     weights: str | None,
-    spec: InputSpec,
+    spec: ImageSpec,
     rates: Mapping[str, float],
     *,
     is_of_hub: bool,

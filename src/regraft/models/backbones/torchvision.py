@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import vision_transformer
 
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.input_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.models.backbones.drop_rates import drop_rates, set_drop_rates
 from regraft.models.backbones.stages import split
 from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
@@ -66,7 +67,7 @@ def build(
     """
     preset = _preset(name, weights)
     size = preset.transforms().crop_size[0] if image_size is None else image_size
-    spec = InputSpec(size, num_channels)
+    spec = ImageSpec(size, num_channels)
     if weights is None:
         model = _construct(name, size)
         num_features = remove_head(name, model, pool=pool)
@@ -163,7 +164,7 @@ def _sum_colours(model: nn.Module) -> None:
     first.in_channels = 1
 
 
-def _input_spec(name: str, preset: Any, image_size: int, num_channels: int) -> InputSpec:
+def _input_spec(name: str, preset: Any, image_size: int, num_channels: int) -> ImageSpec:
     transforms = preset.transforms()
     mean, std = tuple(transforms.mean), tuple(transforms.std)
     if "transform_input" in family_of(name).options:
@@ -174,4 +175,4 @@ def _input_spec(name: str, preset: Any, image_size: int, num_channels: int) -> I
     crop_fraction = min(1.0, crop_size / resize_size)
     if math.floor(crop_size / crop_fraction) < resize_size:  # by a rounding error
         crop_fraction = math.nextafter(crop_fraction, 0)
-    return InputSpec(image_size, num_channels, mean, std, transforms.interpolation.value, crop_fraction)
+    return ImageSpec(image_size, num_channels, mean, std, transforms.interpolation.value, crop_fraction)

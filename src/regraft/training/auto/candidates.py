@@ -68,7 +68,7 @@ class Candidate:
         splits = [split for split in ("train", "val") if split in data.sizes]
         self._views = [data.inputs.views(split, 0)[0] for split in splits]
         self._test_views = data.inputs.views("test", 0) if data.has_test else []
-        self.image_size = backbone.input_spec.image_size
+        self.image_size = backbone.input_spec.size
         self.widths = backbone.feature_widths
         self.task = data.task
         labels = torch.cat([data.labels(split) for split in splits])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regraft.config.instantiate import Config, require_optimizer_numbers, target_of
 from regraft.core.errors import ConfigError
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import InputSpec
 from regraft.data.from_config import build_datamodule
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.table import FeatureTable, repeated

@@ -5,7 +5,7 @@ import timm.data
 import torch
 from PIL import Image
 
-from regraft.core.types import CROP_MODES, InputSpec
+from regraft.core.input_spec import CROP_MODES, ImageSpec
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.models.backbones.timm import input_spec
 
@@ -18,7 +18,7 @@ SIZES = [(40, 60), (61, 50), (64, 64), (37, 36), (301, 200), (33, 500), (20, 8),
 @pytest.mark.parametrize(("image_size", "crop_pct"), [(64, 0.875), (60, 0.95), (48, 1.0), (33, 0.9), (71, 0.875)])
 def test_the_view_of_a_photo_is_timms(crop_mode, interpolation, image_size, crop_pct):
     """Also where the resized side isn't whole, which timm rounds down."""
-    spec = InputSpec(image_size, 3, MEAN, STD, interpolation, crop_pct, crop_mode)
+    spec = ImageSpec(image_size, 3, MEAN, STD, interpolation, crop_pct, crop_mode)
     options = {"mean": MEAN, "std": STD, "crop_pct": crop_pct, "crop_mode": crop_mode, "interpolation": interpolation}
     transform = timm.data.create_transform(image_size, is_training=False, normalize=False, **options)
     for height, width in SIZES:
@@ -33,7 +33,7 @@ def test_the_view_of_a_photo_is_timms(crop_mode, interpolation, image_size, crop
 
 
 def test_the_border_of_a_gray_view_is_the_mean():
-    spec = InputSpec(8, 1, (0.25,), (0.5,), "bilinear", 1.0, "border")
+    spec = ImageSpec(8, 1, (0.25,), (0.5,), "bilinear", 1.0, "border")
     view = eval_view_of_file(torch.full((1, 10, 20), 200, dtype=torch.uint8), spec)
     assert view[0, :, 0].tolist() == [64, 64, 200, 200, 200, 200, 64, 64]
 

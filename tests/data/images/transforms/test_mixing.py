@@ -3,14 +3,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.mixing import mix, normalise
 
 
 def test_normalise_is_the_formula() -> None:
     images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
-    spec = InputSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    spec = ImageSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 
     result = normalise(images, spec)
 
@@ -21,7 +21,7 @@ def test_normalise_is_the_formula() -> None:
 
 def test_normalise_takes_repeated_channels() -> None:
     gray = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8)
-    spec = InputSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    spec = ImageSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 
     assert torch.equal(normalise(gray.expand(-1, 3, -1, -1), spec), normalise(gray.repeat(1, 3, 1, 1), spec))
 

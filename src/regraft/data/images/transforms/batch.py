@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import pad
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.seeding import derive_seed, uniform
-from regraft.core.types import InputSpec
 from regraft.data.images.transforms.augment import Augment
 
 NUM_ATTEMPTS = 10
@@ -121,12 +121,12 @@ def _cubic(distances: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
+def eval_view_of_arrays(images: Tensor, spec: ImageSpec) -> Tensor:
     """Returns images (batch, channels, height, width), uint8, in the size and channels of the spec, without a crop."""
     return match_channels(_resize_to_square(images, spec), spec.num_channels)
 
 
-def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, draw_numbers: Tensor) -> Tensor:
+def train_view_of_arrays(images: Tensor, spec: ImageSpec, augment: Augment, seed: int, draw_numbers: Tensor) -> Tensor:
     """Returns the images flipped and cropped, before policy and erasing, in the size and channels of the spec.
 
     Args:
@@ -178,7 +178,7 @@ def without_alpha(images: Tensor, ground: tuple[int, int, int]) -> Tensor:
     return ((colours * alpha + behind * (255 - alpha) + 127) // 255).to(torch.uint8)
 
 
-def _resize_to_square(images: Tensor, spec: InputSpec) -> Tensor:
+def _resize_to_square(images: Tensor, spec: ImageSpec) -> Tensor:
     size = (spec.image_size, spec.image_size)
     if images.shape[-2:] == size:
         return images

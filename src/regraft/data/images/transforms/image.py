@@ -4,19 +4,19 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
 
 _MAX_RATIO = 64
 """Greatest ratio of an image's sides; the ends of longer images are cut off before resizing."""
 
 
-def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
+def eval_view_of_file(image: Tensor, spec: ImageSpec) -> Tensor:
     """Returns the central square of the resized image, filled up with the mean if the image is smaller."""
     return _central_square(resized_to_crop(image, spec), spec.image_size, spec)
 
 
-def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
+def resized_to_crop(image: Tensor, spec: ImageSpec) -> Tensor:
     """Returns the resized image of which `eval_view_of_file` is the central square, with timm's `crop_mode`.
 
     Of an image longer and thinner than any photo only the middle is used: the whole strip would fill memory.
@@ -34,7 +34,7 @@ def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
     return tv.resize(image, size, interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
 
 
-def padded_to_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
+def padded_to_square(image: Tensor, side: int, spec: ImageSpec) -> Tensor:
     """Returns an image at least `side` pixels high and wide, with a border of the mean if it was smaller."""
     lacking = [max(side - each, 0) for each in image.shape[-2:]]
     if not any(lacking):
@@ -44,12 +44,12 @@ def padded_to_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
     return tv.pad(image, [left, top, right, bottom], fill=[float(round(255 * mean)) for mean in spec.mean])
 
 
-def _central_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
+def _central_square(image: Tensor, side: int, spec: ImageSpec) -> Tensor:
     image = padded_to_square(image, side, spec) if spec.crop_mode == "border" else image
     return tv.center_crop(image, [side, side])
 
 
-def crop_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:
+def crop_steps(spec: ImageSpec, augment: Augment) -> nn.Sequential:
     """Returns the random crop of a training file, which comes before the flip.
 
     A resized crop starts from the decoded image, any other from its evaluation view.
@@ -61,7 +61,7 @@ def crop_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:
     return nn.Sequential(*([v2.RandomCrop(spec.image_size, augment.padding)] if augment.crop == "padded" else []))
 
 
-def per_sample_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:
+def per_sample_steps(spec: ImageSpec, augment: Augment) -> nn.Sequential:
     """Returns the transforms after crop and flip: policy, then erasing."""
     steps: list[v2.Transform] = []
     if augment.policy == "trivialaugment":

@@ -6,11 +6,11 @@ Batches are sent to the device as uint8, a quarter of the bytes of float32.
 import torch
 from torch import Tensor
 
-from regraft.core.types import InputSpec
+from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
 
 
-def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
     """Returns (images / 255 - mean) / std, float32, of uint8 images (batch, channels, height, width)."""
     assert spec.mean is not None, "setup() completes the input spec"
     assert spec.std is not None
