@@ -1,18 +1,21 @@
 """The data of an evaluation: stored features of the run's own data, and the data of a target domain."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from regraft.config.annotations import hints_of
-from regraft.config.instantiate import Config, factory, type_errors
+from regraft.config.instantiate import Config, factory, target_of, type_errors
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
+from regraft.data.sources.labelled_table import LabelledTable
+from regraft.data.sources.table import TableSource
 from regraft.features.datamodule import FeatureDataModule
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError
@@ -75,14 +78,14 @@ def evaluation_data(
     )
 
 
-def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
-    """Returns the prepared datamodule of a folder of photos, all of which are its test split."""
+def target_domain(config: Config, trained: Checkpoint, path: str) -> Any:
+    """Returns the prepared datamodule of a folder of photos, or of a table, all of whose images are its test split."""
     own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
     # Options of training data, which doesn't exist here.
     options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
     try:
-        source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"), splits={})
+        source = _source_at(config, trained, path)
         module = DataModule(
             source=AnotherDomain(source, trained.class_names, str(trained.path)),
             input_spec=trained.input_spec,
@@ -93,7 +96,25 @@ def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
         module.prepare_data()
         module.setup()
     except (ConfigError, ConfigErrors) as error:
-        # The source reports its folder as data.root.
-        errors = [each.about("shift") if each.key == "data.root" else each for each in errors_in(error)]
+        # The source reports its folder or its table as its own.
+        own_keys = ("data.root", "data.path")
+        errors = [each.about("shift") if each.key in own_keys else each for each in errors_in(error)]
         raise (errors[0] if len(errors) == 1 else ConfigErrors(errors)) from error
     return module
+
+
+def _source_at(config: Config, trained: Checkpoint, path: str) -> Any:
+    """Returns the source of a target domain: a table, read as the run's own if that is one, or a folder of classes."""
+    data, task = config["data"], trained.task
+    kind = target_of(data, "data")
+    is_table_run = isinstance(kind, type) and issubclass(kind, LabelledTable)
+    if Path(path).expanduser().is_dir() and task.has_classes:
+        return FolderSource(root=path, on_error=data.get("on_error", "raise"), splits={})
+    if not is_table_run:
+        label = list(trained.class_names) if task.name == "regression" else None
+        on_error = data.get("on_error", "raise")
+        return TableSource(path=path, label=label, task=task.name, on_error=on_error)
+    taken = inspect.signature(kind).parameters
+    options = {key: value for key, value in data.items() if key in taken}
+    options |= {"path": path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}
+    return kind(**options)

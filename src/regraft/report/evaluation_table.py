@@ -98,12 +98,13 @@ def _slices(slices: Sequence[Slice], metric: str) -> Table:
 def _domains(shift: DomainShift) -> Table:
     table = Table("", "source", "target", "drop", title="Domain shift", title_justify="left")
     source, target = (f"{each.value:.4f} ({each.low:.4f} to {each.high:.4f})" for each in (shift.source, shift.target))
-    table.add_row("accuracy", source, target, f"{shift.drop:.4f} ({shift.drop_low:.4f} to {shift.drop_high:.4f})")
+    metric = "accuracy" if shift.metric == "acc" else shift.metric
+    table.add_row(metric, source, target, f"{shift.drop:.4f} ({shift.drop_low:.4f} to {shift.drop_high:.4f})")
     table.add_row("images", f"{shift.source.num_images:,}", f"{shift.target.num_images:,}", "")
     shared = [row for row in shift.per_class if row.drop is not None]
     for row in sorted(shared, key=lambda row: row.drop or 0, reverse=True)[:_MAX_CLASSES]:
         table.add_row(
-            Text(f"recall of {row.name}"), f"{row.source_recall:.4f}", f"{row.target_recall:.4f}", f"{row.drop:.4f}"
+            Text(f"{shift.of_classes} of {row.name}"), f"{row.source:.4f}", f"{row.target:.4f}", f"{row.drop:.4f}"
         )
     return table
 
@@ -111,7 +112,10 @@ def _domains(shift: DomainShift) -> Table:
 def _notes_on(shift: DomainShift) -> Iterator[str]:
     if shift.lacking:
         shown = ", ".join(shift.lacking[:10]) + (", ..." if len(shift.lacking) > 10 else "")
-        yield f"The target domain has no image of {shown}; both accuracies are over its classes only."
+        if shift.metric == "acc":
+            yield f"The target domain has no image of {shown}; both accuracies are over its classes only."
+        else:
+            yield f"Without a figure in the target domain, and left out of both means: {shown}."
 
 
 def _corruptions(robustness: Robustness) -> Table:

@@ -84,11 +84,6 @@ def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
     """Checks that what is asked for makes sense for the run's task."""
     task, num_outputs = checkpoint.task, len(checkpoint.class_names)
     errors = []
-    if options.shift is not None and not task.has_classes:
-        reason = f"it compares accuracies of a classifier, and the run's task is {task.name}"
-        errors.append(
-            ConfigError("shift", reason, fix="Evaluate the other domain by itself: data=table data.path=TABLE.")
-        )
     if options.calibrate not in (None, *(allowed := task.calibrations(num_outputs))):
         reason = f"it can't be fitted to a run of {num_outputs:,} {task.nouns} (task={task.name})"
         errors.append(ConfigError("calibrate", reason, got=options.calibrate, allowed=[*allowed, "null"]))
@@ -98,7 +93,7 @@ def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
 
 def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
     from regraft.evaluation.corruptions.errors import summary
-    from regraft.evaluation.domain_shift import domain_shift
+    from regraft.evaluation.domain_shift import shift_of_classes, shift_of_outputs
     from regraft.evaluation.results import Evaluation, Robustness
     from regraft.evaluation.slices import sliced
     from regraft.runs.calibration import temperature_of
@@ -138,9 +133,13 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     if target is not None:
         others = evaluator.other(target)
         target_scores = others.scores(temperature, class_names, thresholds)
-        predicted = [each.predicted(temperature, thresholds) for each in (logits, others)]
-        difference = domain_shift(predicted[0], logits.targets, predicted[1], others.targets, class_names)
-        metrics |= _prefixed(target_scores.metrics, "shift") | {"shift/acc_drop": difference.drop}
+        if logits.task.has_classes:
+            each = [(part.predicted(temperature, thresholds), part.targets) for part in (logits, others)]
+            difference = shift_of_classes(*each[0], *each[1], class_names)
+        else:
+            each = [(part.outputs(temperature), part.targets) for part in (logits, others)]
+            difference = shift_of_outputs(logits.task, *each[0], *each[1], class_names)
+        metrics |= _prefixed(target_scores.metrics, "shift") | {f"shift/{difference.metric}_drop": difference.drop}
         undefined |= _prefixed(target_scores.undefined, "shift")
     if options.is_robustness:
         other = None if options.baseline is None else read(options.baseline, trust)
@@ -240,9 +239,9 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
     if composed.baseline is not None and composed.robustness is None:
         reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
-    if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().is_dir():
-        fix = "Use shift=PATH, a folder with a subfolder for each class."
-        raise MissingFileError("shift", f"there is no folder {composed['shift']}", fix=fix)
+    if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().exists():
+        fix = "Use shift=PATH, a folder with a subfolder for each class, or a table."
+        raise MissingFileError("shift", f"there is no {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,
         calibrate=composed.calibrate,
