@@ -149,6 +149,22 @@ def test_too_few_for_shots_names_class_count_and_fix() -> None:
         subset_of_train(make_part(40, 9), ("ant", "bee"), 1.0, 12, subset_seed=0)
 
 
+def test_shots_of_labels_are_few_images_with_as_many_of_each() -> None:
+    rows = (torch.rand(300, 4, generator=torch.Generator().manual_seed(0)) < torch.tensor([0.9, 0.5, 0.1, 0.05])).long()
+    train = Part(ArrayImages(torch.zeros(300, 1, 1, 1, dtype=torch.uint8), rows.float()), torch.arange(300))
+    chosen = {shots: subset_of_train(train, "abcd", 1.0, shots, 0, rows) for shots in (1, 3, 8)}
+    for shots, part in chosen.items():
+        counts = part.labels.sum(0)
+        assert counts.min() == shots == counts[3]
+        assert len(part) <= 4 * shots
+    assert members(chosen[1]) < members(chosen[3]) < members(chosen[8])
+    assert members(chosen[3]) != members(subset_of_train(train, "abcd", 1.0, 3, 1, rows))
+    most = int(rows.sum(0).min())
+    assert subset_of_train(train, "abcd", 1.0, most, 0, rows).labels.sum(0).min() == most
+    with pytest.raises(ValueError, match=f"got {most + 1}, but label 'd' has {most} .*Use data.shots={most} or less"):
+        subset_of_train(train, "abcd", 1.0, most + 1, 0, rows)
+
+
 @pytest.mark.parametrize("fraction", [0.001, 0.1, 0.25, 0.77, 1.0])
 def test_the_starts_of_the_stratified_order_are_the_subsets(fraction: float) -> None:
     train = make_part(60, 30, 11)

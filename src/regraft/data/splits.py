@@ -99,29 +99,58 @@ def subset_of_train(
 
     Args:
         fraction: share of each class, in (0, 1].
-        shots: samples of each class, or None for no limit.
+        shots: samples of each class, or with each label at least; None for no limit.
         strata: of samples that don't have one class each, see `Task.strata`; None for the classes.
     """
     if shots is None and fraction == 1.0:
         return train
+    if strata is not None and shots is not None and strata.ndim == 2:
+        return Part(train.samples, train.indices[_shots_of_labels(strata, class_names, shots, subset_seed)])
     if strata is not None:
-        require(shots is None, "data.shots", shots, "null, as images don't have one class each", "Use data.fraction.")
+        require(shots is None, "data.shots", shots, "null, as numbers have no classes", "Use data.fraction.")
         order = stratified_order(strata, subset_seed)
         return Part(train.samples, train.indices[order[: max(1, round(fraction * len(order)))].sort().values])
     counts = torch.bincount(train.labels, minlength=len(class_names))
-    if shots is not None and int(counts.min()) < shots:
-        rarest = int(counts.argmin())
-        raise ConfigError(
-            "data.shots",
-            f"got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
-            f"beside those of validation and test. Use data.shots={int(counts[rarest])} or less, or smaller splits.",
-        )
+    if shots is not None:
+        _require_shots(counts, "class", class_names, shots)
     sizes = {
         label: shots if shots is not None else max(1, round(fraction * size))
         for label, size in enumerate(counts.tolist())
     }
     chosen = _first_of_each_class(train.labels, sizes, derive_seed(subset_seed, "subset"))
     return Part(train.samples, train.indices[chosen])
+
+
+def _require_shots(counts: Tensor, noun: str, names: Sequence[str], shots: int) -> None:
+    if int(counts.min()) < shots:
+        rarest = int(counts.argmin())
+        raise ConfigError(
+            "data.shots",
+            f"got {shots}, but {noun} {names[rarest]!r} has {int(counts[rarest])} training images "
+            f"beside those of validation and test. Use data.shots={int(counts[rarest])} or less, or smaller splits.",
+        )
+
+
+def _shots_of_labels(rows: Tensor, names: Sequence[str], shots: int, subset_seed: int) -> Tensor:
+    """Returns positions, ascending, of so few samples that each label is on `shots` of them, chosen greedily.
+
+    Of all labels with fewer than 1, 2, ... `shots` chosen samples, the rarest one gets its next sample in a seeded
+    order; a sample counts for each of its labels. Some labels are therefore on more samples.
+    """
+    counts = rows.sum(0)
+    _require_shots(counts, "label", names, shots)
+    generator = torch.Generator().manual_seed(derive_seed(subset_seed, "subset"))
+    order = torch.randperm(len(rows), generator=generator)
+    members = [iter(order[rows[order, label] > 0].tolist()) for label in range(rows.shape[1])]
+    chosen = torch.zeros(len(rows), dtype=torch.bool)
+    num_chosen = torch.zeros_like(counts)
+    for wanted in range(1, shots + 1):
+        for label in counts.argsort(stable=True).tolist():
+            if num_chosen[label] < wanted:
+                sample = next(each for each in members[label] if not chosen[each])
+                chosen[sample] = True
+                num_chosen += rows[sample]
+    return chosen.nonzero()[:, 0]
 
 
 def stratified_split(
