@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from regraft.core.errors import ConfigError
 from regraft.data.findings import readable
@@ -82,25 +82,45 @@ def parsed(path: Path, encoding: str, delimiter: str, note: Note | None = None) 
     as a quote that is never closed does.
     """
     with opened(path, encoding) as file:
-        reader = csv.reader(lines_of(path, file), delimiter=delimiter, strict=True)
+        lines = _Lines(lines_of(path, file))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
         number = 1
-        while True:
+        while not lines.is_at_end:
+            lines.num_letters = 0
             try:
-                row = next(reader, None)
+                row = next(reader, [])
             except csv.Error as error:
-                if note is None or "expected after" not in str(error):
+                if note is None or lines.is_at_end or lines.num_letters > _MAX_LINE:
                     reason = f"the row at line {number:,} of {readable(str(path))} can't be read ({error})"
                     fix = 'Close each quote, and write a quote in a cell twice, as in "5"" pipe".'
                     raise ConfigError("data.path", reason, fix=fix) from error
                 for line in range(number, reader.line_num + 1):
                     note("quote", line, "")
                 row = []
-            if row is None:
-                return
             if any(map(str.strip, row)):
                 yield number, row
             number = reader.line_num + 1
+
+
+class _Lines:
+    """An iterator of lines that knows whether it is at their end, and how many letters it gave."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.is_at_end = False
+        self.num_letters = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines, None)
+        if line is None:
+            self.is_at_end = True
+            raise StopIteration
+        self.num_letters += len(line)
+        return line
 
 
 def lines_are_rows(path: Path, encoding: str) -> bool:
