@@ -49,7 +49,7 @@ def model_of(backbone: Backbone, num_classes: int = 2) -> Classifier:
         head.weight.copy_(torch.linspace(1, -1, num_classes)[:, None].expand_as(head.weight))
     names = tuple(map(str, range(num_classes)))
     spec = replace(SPEC, image_size=backbone.input_spec.image_size)
-    return Classifier(Network(backbone, head).eval(), names, spec, "square", 1.0, Path("none.ckpt"))
+    return Classifier(Network(backbone, head).eval(), names, replace(spec, eval_view="square"), 1.0, Path("none.ckpt"))
 
 
 @pytest.mark.parametrize("stages", ["last", "all"])

@@ -20,7 +20,7 @@ def trained(dtype: torch.dtype) -> TrainedNetwork:
     head = Linear(backbone.num_features, 3, dropout=0.0, init="default", init_std=0.01)
     spec = replace(backbone.input_spec, mean=(0.4,) * 3, std=(0.2,) * 3)
     network = Network(backbone, head).eval().to(dtype)
-    return TrainedNetwork(network, ("ant", "bee", "wasp"), spec, "center_crop", 1.0, None)
+    return TrainedNetwork(network, ("ant", "bee", "wasp"), spec, 1.0, None)
 
 
 def test_logits_are_the_networks_whose_weights_stay():

@@ -20,7 +20,7 @@ TIMM = {"_target_": "regraft.models.backbones.timm.build"}
 def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
     num_channels = backbone.input_spec.num_channels
     spec = replace(backbone.input_spec, mean=(0.4,) * num_channels, std=(0.2,) * num_channels)
-    return Classifier(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
+    return Classifier(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, 1.5, None)
 
 
 def described(model: Classifier, architecture: dict) -> ExportMetadata:
@@ -64,7 +64,7 @@ def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 def test_the_crop_is_the_runs(crop_mode):
     spec = ImageSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, crop_mode)
-    config = hf_hub._data_config(spec, "center_crop")
+    config = hf_hub._data_config(spec)
     assert (config["crop_pct"], config["crop_mode"]) == (0.9, crop_mode)
-    config = hf_hub._data_config(spec, "square")
+    config = hf_hub._data_config(replace(spec, eval_view="square"))
     assert (config["crop_pct"], config["crop_mode"]) == (1.0, "squash")

@@ -18,7 +18,7 @@ def described(architecture=LITE0, weights="imagenet", data="cifar10", license=No
     run, metrics = "bugs/1", {"test/acc": 0.5, "test/f1": 0.25}
     fields = {"data": data, "weights": weights, "license": license}
     measured = ("classification", "", 1.5, "1", run, metrics)
-    return ExportMetadata(architecture, spec, "center_crop", ("ant", "bee"), *measured, **fields)
+    return ExportMetadata(architecture, spec, ("ant", "bee"), *measured, **fields)
 
 
 def test_the_hub_reads_licence_base_model_data_set_and_metrics():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ def image(size: tuple[int, int]) -> Tensor:
 def test_pixels_are_those_of_evaluation(interpolation, size):
     spec = ImageSpec(32, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, 0.875)
     pixels = image(size)
-    square, cropped = (Preprocessing(spec, view)(pixels[None]) for view in ("square", "center_crop"))
+    views = ("square", "center_crop")
+    square, cropped = (Preprocessing(replace(spec, eval_view=view))(pixels[None]) for view in views)
     assert torch.equal(square, normalise(eval_view_of_arrays(pixels.permute(2, 0, 1)[None], spec), spec))
     assert torch.equal(cropped, normalise(eval_view_of_file(pixels.permute(2, 0, 1), spec)[None], spec))
 
@@ -36,7 +39,7 @@ def test_every_crop_mode_is_that_of_evaluation(crop_mode, interpolation):
         for size in SIZES:
             pixels = image(size)
             expected = normalise(eval_view_of_file(pixels.permute(2, 0, 1), spec)[None], spec)
-            assert torch.equal(Preprocessing(spec, "center_crop")(pixels[None]), expected), (crop_fraction, size)
+            assert torch.equal(Preprocessing(spec)(pixels[None]), expected), (crop_fraction, size)
 
 
 @pytest.mark.parametrize("num_channels", [1, 3])
@@ -45,13 +48,11 @@ def test_transparent_images_are_drawn_on_the_background(num_channels):
     pixels = torch.randint(0, 256, (20, 24, 4), dtype=torch.uint8)
     expected = np.array(converted(Image.fromarray(pixels.numpy()), spec.pixel_format)).reshape(20, 24, num_channels)
     view = eval_view_of_file(torch.from_numpy(expected).permute(2, 0, 1), spec)
-    assert torch.equal(Preprocessing(spec, "center_crop")(pixels[None]), normalise(view[None], spec))
+    assert torch.equal(Preprocessing(spec)(pixels[None]), normalise(view[None], spec))
 
 
 def test_gray_models_see_the_luminance_that_pillow_gives():
     spec = ImageSpec(32, 1, (0.5,), (0.5,))
     pixels = image((40, 32))
     gray = torch.from_numpy(np.array(Image.fromarray(pixels.numpy()).convert("L")))
-    assert torch.equal(
-        Preprocessing(spec, "center_crop")(pixels[None]), normalise(eval_view_of_file(gray[None], spec)[None], spec)
-    )
+    assert torch.equal(Preprocessing(spec)(pixels[None]), normalise(eval_view_of_file(gray[None], spec)[None], spec))
