@@ -169,6 +169,11 @@ class DataModule(pl.LightningDataModule):
         """The weights of the source's training samples, by their index there; None for equal weights."""
         return self.part("train").samples.columns.weights
 
+    @property
+    def group_numbers(self) -> Tensor | None:
+        """The groups of the source's training samples as numbers, by their index there; None if there are none."""
+        return self.part("train").samples.columns.group_numbers
+
     def columns(self, split: str) -> Columns:
         """Returns the weights, groups and slices of a split's samples."""
         return self.part(split).columns

@@ -71,7 +71,8 @@ def start_from_closed_form(
     features, labels = _features(module, data, device)
     weights = fitting_weights(module.loss, labels, module.weights_of(data.indices("train")))
     fitting = ClosedForm(optimizer_groups(config, module.backbone, module.head), MIXED, "nested")
-    fitting.fit(module.head, features, labels, module.backbone.feature_widths, weights, module.task)
+    widths, groups = module.backbone.feature_widths, module.groups_of(data.indices("train"))
+    fitting.fit(module.head, features, labels, widths, weights, module.task, groups)
     module.hparams[INITIAL_HEAD] = fitting.picks
 
 

@@ -95,6 +95,7 @@ class TransferModule(pl.LightningModule):
         self.test_metrics = metrics.clone(prefix="test/")
         self.cross_validation: dict[str, float] = {}
         self.sample_weights: Tensor | None = None
+        self.sample_groups: Tensor | None = None
         self._skips_nan = skips_nan
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
@@ -183,6 +184,10 @@ class TransferModule(pl.LightningModule):
             return None
         self.sample_weights = self.sample_weights.to(indices.device)
         return self.sample_weights[indices]
+
+    def groups_of(self, indices: Tensor) -> Tensor | None:
+        """Returns the groups of training samples as numbers, (num_samples,), on the CPU; None if there are none."""
+        return None if self.sample_groups is None else self.sample_groups[indices.cpu()]
 
     def _seed_draws(self, draw_seed: int) -> None:
         torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
@@ -325,7 +330,8 @@ class TransferModule(pl.LightningModule):
             elif isinstance(optimizer.optimizer, ClosedForm):
                 features, targets, indices = self._head_loop.full_batch()
                 weights = fitting_weights(self.loss, targets, self.weights_of(indices))
-                optimizer.optimizer.fit(self.head, features, targets, self.backbone.feature_widths, weights, self.task)
+                widths, groups = self.backbone.feature_widths, self.groups_of(indices)
+                optimizer.optimizer.fit(self.head, features, targets, widths, weights, self.task, groups)
                 optimizer.optimizer.step(optimizer_closure)
             else:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)

@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from regraft.training.closed_form.criteria import CRITERIA
-from regraft.training.closed_form.mix import fit_closed_form
+from regraft.training.closed_form.mix import ALPHAS, fit_closed_form
 from regraft.training.closed_form.platt import fit_sigmoids
 from regraft.training.closed_form.scaling import fit_scaling
 from regraft.training.closed_form.solvers import ridge
@@ -34,6 +34,13 @@ def test_the_ridge_and_its_leave_one_out_scores_are_scikit_learns(num_images):
         rest = [index for index in range(num_images) if index != left]
         alone = Ridge(alpha=0.3).fit(x[rest], y[rest], w[rest]).predict(x[[left]])
         torch.testing.assert_close(solution.loo_scores[[left]], torch.from_numpy(alone))
+
+
+def test_numbers_without_noise_get_less_regularisation_than_classes():
+    features = {"last": torch.randn(200, 5, generator=torch.Generator().manual_seed(0))}
+    targets = features["last"] @ torch.ones(5, 1)
+    found = fit_closed_form(features, targets, 1, solvers=["ridge"], make_criterion=CRITERIA["regression"])
+    assert found.picks[0].alpha < min(ALPHAS)
 
 
 def test_the_sigmoid_of_scores_is_that_of_a_logistic_regression():

@@ -26,6 +26,11 @@ class Columns:
     groups: np.ndarray | None = None
     slices: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def group_numbers(self) -> Tensor | None:
+        """The groups as numbers, (num_samples,), int64; None if there are none."""
+        return None if self.groups is None else torch.from_numpy(np.unique(self.groups, return_inverse=True)[1])
+
     def __getitem__(self, indices: Tensor) -> "Columns":
         """Returns the columns of some samples, given by their positions, (num_chosen,), int64."""
         chosen = indices.numpy()

@@ -42,6 +42,7 @@ class Candidate:
         widths: how many features each stage gives, in their order.
         labels: (num_images,), int64, training images first; or rows of labels or of standardised numbers.
         weights: (num_images,), of the images, as `labels`; None for equal ones.
+        groups: (num_images,), int64: images of the same one are left out together; None if there are none.
         num_test: number of test images.
         flops: of the features of an image.
 
@@ -73,9 +74,11 @@ class Candidate:
         self.task = data.task
         labels = torch.cat([data.labels(split) for split in splits])
         self.labels = self.task.standardised(labels, self.task.summary(labels, data.class_names))
-        known = [data.columns(split).weights for split in splits]
-        each = [torch.ones(data.sizes[split]) if w is None else w for split, w in zip(splits, known, strict=True)]
-        self.weights = None if all(weights is None for weights in known) else torch.cat(each)
+        first, *rest = (data.part(split) for split in splits)
+        columns = first.columns
+        for part in rest:
+            columns = columns.joined_with(part.columns, (len(first), len(part)))
+        self.weights, self.groups = columns.weights, columns.group_numbers
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)

@@ -36,11 +36,13 @@ def measured(model: str, candidate: Candidate) -> Ranked:
     candidate.release()
     features, labels = candidate.features(everything), candidate.labels
     task, last = candidate.task, features[[*features][-1]]
-    found = score(features, labels, candidate.num_classes, task, sample_weight=candidate.weights)
+    found = score(
+        features, labels, candidate.num_classes, task, sample_weight=candidate.weights, groups=candidate.groups
+    )
     if task.has_classes:
-        votes = nearest_neighbours(last, labels, candidate.num_classes, everything)
+        votes = nearest_neighbours(last, labels, candidate.num_classes, everything, candidate.groups)
     else:
-        votes = nearest_rows(last, labels, everything)
+        votes = nearest_rows(last, labels, everything, candidate.groups)
     neighbours = float(task.pseudovalues(votes, labels).double().mean())
     return Ranked(model, candidate.image_size, found, neighbours, candidate.seconds_per_image)
 

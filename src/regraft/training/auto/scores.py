@@ -62,6 +62,7 @@ def score(
     task: Task = TASKS["classification"],
     *,
     sample_weight: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> Score:
     """Returns the leave-one-out score of features.
 
@@ -70,9 +71,10 @@ def score(
         labels: (num_images,), int64; or rows of labels or of standardised numbers, (num_images, num_classes).
         num_classes: of the outputs.
         sample_weight: (num_images,), above 0; None for equal weights.
+        groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
 
     Raises:
-        ConfigError: features that are NaN or infinite; no class has two images.
+        ConfigError: features that are NaN or infinite; no class has two images, or is in two groups.
     """
     fitted = fit_closed_form(
         features,
@@ -81,12 +83,12 @@ def score(
         sample_weight=sample_weight,
         solvers=MIXED if task.has_classes else ("ridge",),
         make_criterion=CRITERIA[task.name],
+        groups=groups,
     )
     known = fitted.scored[fitted.is_informative]
     if not len(known):
-        raise ConfigError(
-            "data", "no class has two training images, so nothing can be left out", fix="Add images of a class."
-        )
+        lacking = "no class has two training images" if groups is None else f"no {task.noun} is in two groups"
+        raise ConfigError("data", f"{lacking}, so nothing can be left out", fix="Add images of a class.")
     return score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
 
 

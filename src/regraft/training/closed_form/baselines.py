@@ -1,5 +1,7 @@
 """Classifiers that aren't fitted, scored leave-one-out: the nearest class mean and the nearest neighbours."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -38,7 +40,9 @@ def nearest_mean(features: Tensor, labels: Tensor, num_classes: int, scored: Ten
     return torch.cat(scores)
 
 
-def nearest_neighbours(features: Tensor, labels: Tensor, num_classes: int, scored: Tensor) -> Tensor:
+def nearest_neighbours(
+    features: Tensor, labels: Tensor, num_classes: int, scored: Tensor, groups: Tensor | None = None
+) -> Tensor:
     """Returns the log probability of each class by the most similar other images, weighted by their similarity.
 
     Each of up to `NUM_NEIGHBOURS` images counts by exp(cosine / 0.07). As if there were one neighbour more, of no class
@@ -46,25 +50,20 @@ def nearest_neighbours(features: Tensor, labels: Tensor, num_classes: int, score
 
     Args:
         features, labels, num_classes, scored: see `nearest_mean`.
+        groups: (num_images,), int64: of the same one no image is a neighbour; None if only an image itself isn't.
 
     Returns:
         (num_scored, num_classes), float64.
     """
-    directions = functional.normalize(features.float(), dim=1)
-    num_neighbours = min(NUM_NEIGHBOURS, len(labels) - 1)
     scores = []
-    for positions in scored.split(_BATCH):
-        similarities = directions[positions] @ directions.T
-        similarities[torch.arange(len(positions)), positions] = -torch.inf
-        nearest = similarities.topk(num_neighbours, dim=1)
-        shares = (nearest.values.double() / _TEMPERATURE).softmax(1)
-        votes = torch.zeros(len(positions), num_classes, dtype=torch.float64)
-        votes.scatter_add_(1, labels[nearest.indices], num_neighbours * shares)
-        scores.append(((votes + 1 / num_classes) / (num_neighbours + 1)).log())
+    for indices, shares in _neighbours(features, scored, groups):
+        votes = torch.zeros(len(indices), num_classes, dtype=torch.float64)
+        votes.scatter_add_(1, labels[indices], indices.shape[1] * shares)
+        scores.append(((votes + 1 / num_classes) / (indices.shape[1] + 1)).log())
     return torch.cat(scores)
 
 
-def nearest_rows(features: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
+def nearest_rows(features: Tensor, targets: Tensor, scored: Tensor, groups: Tensor | None = None) -> Tensor:
     """Returns the mean targets of the most similar other images, weighted as in `nearest_neighbours`.
 
     As if there were one neighbour more, with the mean of all targets.
@@ -73,21 +72,30 @@ def nearest_rows(features: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
         features: (num_images, num_features), finite.
         targets: (num_images, num_targets), float.
         scored: (num_scored,), int64, positions of the images that are scored.
+        groups: see `nearest_neighbours`.
 
     Returns:
         (num_scored, num_targets), float64.
     """
-    directions, exact = functional.normalize(features.float(), dim=1), targets.double()
-    num_neighbours = min(NUM_NEIGHBOURS, len(targets) - 1)
+    exact = targets.double()
     found = []
+    for indices, shares in _neighbours(features, scored, groups):
+        means = (shares[:, :, None] * exact[indices]).sum(1)
+        found.append((indices.shape[1] * means + exact.mean(0)) / (indices.shape[1] + 1))
+    return torch.cat(found)
+
+
+def _neighbours(features: Tensor, scored: Tensor, groups: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the neighbours of batches of images, (batch, num_neighbours), and how much each counts, of sum 1."""
+    directions = functional.normalize(features.float(), dim=1)
+    num_neighbours = min(NUM_NEIGHBOURS, len(features) - 1)
     for positions in scored.split(_BATCH):
         similarities = directions[positions] @ directions.T
         similarities[torch.arange(len(positions)), positions] = -torch.inf
+        if groups is not None:
+            similarities[groups[positions][:, None] == groups] = -torch.inf
         nearest = similarities.topk(num_neighbours, dim=1)
-        shares = (nearest.values.double() / _TEMPERATURE).softmax(1)
-        means = (shares[:, :, None] * exact[nearest.indices]).sum(1)
-        found.append((num_neighbours * means + exact.mean(0)) / (num_neighbours + 1))
-    return torch.cat(found)
+        yield nearest.indices, (nearest.values.double() / _TEMPERATURE).softmax(1)
 
 
 def _directions(features: Tensor) -> Tensor:

@@ -69,8 +69,12 @@ class ClassCriterion:
 
     def __init__(self, images: TrainingImages) -> None:
         self.labels = images.labels[images.scored]
-        counts = torch.bincount(images.labels, minlength=len(images.class_weight))
-        self.weight = torch.where(counts[self.labels] > 1, images.weight[images.scored], 0.0)
+        groups = torch.arange(len(images.labels)) if images.groups is None else images.groups
+        # Of each class, the number of groups that have it.
+        of_classes = torch.stack([images.labels, groups]).unique(dim=1)[0]
+        counts = torch.bincount(of_classes, minlength=len(images.class_weight))
+        is_known = (counts[self.labels] > 1) & images.can_leave_out
+        self.weight = torch.where(is_known, images.weight[images.scored], 0.0)
         self.can_choose = bool((self.weight > 0).any())
 
     def fitted(self, solution: Solution, start: float) -> tuple[Solution, float]:
@@ -93,11 +97,10 @@ class ClassCriterion:
 class _DenseCriterion:
     """Base class of the losses of rows of targets."""
 
-    can_choose = True
-
     def __init__(self, images: TrainingImages) -> None:
         self.targets = images.targets[images.scored]
-        self.weight = images.weight[images.scored]
+        self.can_choose = images.can_leave_out
+        self.weight = images.weight[images.scored] * self.can_choose
 
     def losses(self, outputs: Tensor) -> Tensor:
         """Returns the loss of each image, (num_scored,)."""
@@ -112,7 +115,7 @@ class _DenseCriterion:
         return 1.0
 
     def __call__(self, outputs: Tensor, /) -> float:
-        """Returns the weighted mean loss."""
+        """Returns the weighted mean loss; NaN if nothing can be chosen."""
         return float(self.weight @ self.losses(outputs) / self.weight.sum())
 
     def is_better(self, one: Tensor, other: Tensor) -> bool:
@@ -129,7 +132,8 @@ class LabelCriterion(_DenseCriterion):
 
     def fitted(self, solution: Solution, start: float) -> tuple[Solution, float]:
         """Returns the solution with its scores brought to logits."""
-        return solution.transformed(*fit_sigmoids(solution.loo_scores, self.targets, self.weight)), 1.0
+        weight = self.weight if self.can_choose else torch.ones_like(self.weight)
+        return solution.transformed(*fit_sigmoids(solution.loo_scores, self.targets, weight)), 1.0
 
 
 class ValueCriterion(_DenseCriterion):

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from regraft.core.seeding import derive_seed
+from regraft.data.folds import fold_numbers
 from regraft.training.closed_form.solvers import ABSENT, Solution
 from regraft.training.closed_form.spectrum import Spectrum
 
@@ -32,7 +33,7 @@ class Logistic:
         from sklearn.linear_model import LogisticRegression  # which takes most of a second
 
         self._spectrum = spectrum
-        self._folds = stratified_folds(spectrum.labels)
+        self._folds = stratified_folds(spectrum.labels, spectrum.groups)
         options = {"warm_start": True, "tol": _TOLERANCE, "max_iter": _MAX_STEPS}
         # One for each fold, and one for all images.
         self._models = [LogisticRegression(**options) for _ in range(int(self._folds.max()) + 2)]
@@ -89,14 +90,20 @@ class Logistic:
         return coefficients, constant
 
 
-def stratified_folds(labels: Tensor) -> Tensor:
+def stratified_folds(labels: Tensor, groups: Tensor | None = None) -> Tensor:
     """Returns the fold of each image, (num_images,), int64; each class is spread evenly, the same way every time.
 
-    There are `NUM_FOLDS` of them, or as many as there are images.
+    There are `NUM_FOLDS` of them, or as many as there are images or groups.
 
     Args:
         labels: (num_images,), int64.
+        groups: (num_images,), int64: images of the same one are in one fold; None for no groups.
     """
+    if groups is not None:
+        most = min(len(groups.unique()), int(torch.bincount(labels).max()))
+        names, seed = groups.numpy(), derive_seed(0, "folds")
+        strata = labels if most > 1 else torch.zeros_like(labels)
+        return torch.from_numpy(fold_numbers(strata, names, max(2, min(NUM_FOLDS, most)), seed))
     generator = torch.Generator().manual_seed(derive_seed(0, "folds"))
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]

@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from regraft.training.closed_form.criteria import ClassCriterion, Criterion
+from regraft.training.closed_form.criteria import ClassCriterion, Criterion, ValueCriterion
 from regraft.training.closed_form.logistic import Logistic
 from regraft.training.closed_form.scaling import CLIP, StageScaling, fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge, weighted_sum
@@ -18,6 +18,8 @@ from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
 
 ALPHAS = tuple(10 ** (exponent / 2) for exponent in range(-6, 13))
 """The regularisations that may be chosen; each stage's features have a mean squared length of 1."""
+ALPHAS_OF_NUMBERS = (*(10 ** (exponent / 2) for exponent in range(-12, -6)), *ALPHAS)
+"""Numbers that features determine, such as the mean of a colour, have next to no noise."""
 NUM_PICKS = 10
 MAX_SCORED = 8192
 """Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
@@ -63,7 +65,7 @@ class ClosedFormHead:
         picks: what it is the mean of.
         scored: (num_scored,), int64, positions of the training images that have leave-one-out logits.
         loo_logits: (num_scored, num_classes).
-        is_informative: (num_scored,), bool: whether other images of the image's class remain when it is left out.
+        is_informative: (num_scored,), bool: whether images of its class remain when it, or its group, is left out.
             Nothing is chosen by the others.
     """
 
@@ -97,14 +99,16 @@ def fit_closed_form(
     stage_sets: Sequence[Sequence[str]] | None = None,
     clip: float = CLIP,
     make_criterion: Callable[[TrainingImages], Criterion] = ClassCriterion,
+    groups: Tensor | None = None,
 ) -> ClosedFormHead:
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
 
     Each solver's alpha on each set of stages is chosen by leave-one-out log loss at the best scale. Heads are then
     added one by one, with replacement, for the least log loss of the mean of the logits (Caruana et al., "Ensemble
     selection from libraries of models", ICML 2004). If that isn't better than the mix of the heads on the first set of
-    stages by more than `GUARD` standard errors, the latter is returned. If no class has two images, nothing can be
-    chosen: the first solver's heads on the first two sets of stages then have alpha 1 and equal shares.
+    stages by more than `GUARD` standard errors, the latter is returned. If no class has two images, or there is one
+    group, nothing can be chosen: the first solver's heads on the first two sets of stages then have alpha 1 and equal
+    shares.
 
     Args:
         features: by stage, from the input up, (num_images, width).
@@ -116,6 +120,7 @@ def fit_closed_form(
         stage_sets: each a part of the stages, in their order, the safest first; None for `nested_stages`.
         clip: of the standardised features, see `fit_scaling`.
         make_criterion: what is minimised, see `CRITERIA`; of anything but classes the solver is `ridge`.
+        groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
 
     Raises:
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
@@ -126,10 +131,10 @@ def fit_closed_form(
         scaling = fit_scaling(read, clip=clip)
         max_scored = None if "logistic" in solvers else MAX_SCORED
         images = TrainingImages(
-            features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=max_scored
+            features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=max_scored, groups=groups
         )
         criterion: Criterion = make_criterion(images)
-        alphas: Sequence[float] = ALPHAS
+        alphas: Sequence[float] = ALPHAS_OF_NUMBERS if isinstance(criterion, ValueCriterion) else ALPHAS
         if not criterion.can_choose:
             sets, solvers, alphas = sets[:2], solvers[:1], [1.0]
         candidates = []

@@ -18,6 +18,7 @@ from regraft.training.closed_form.scaling import CLIP
 
 log = logging.getLogger(__name__)
 
+LEAVE_ONE_OUT, LEAVE_GROUP_OUT = "leave-one-out", "leave-one-group-out"
 HEADS = (Linear, Standardised)
 """Those that can be fitted; a linear one absorbs the standardisation of its features, which are not clipped then."""
 
@@ -58,7 +59,10 @@ class ClosedForm(torch.optim.Optimizer):
     @property
     def validation(self) -> str:
         """How images are left out."""
-        return "5-fold" if "logistic" in self._solvers else "leave-one-out"
+        is_grouped = self.param_groups[-1].get("is_grouped", False)
+        if "logistic" in self._solvers:
+            return "5-fold by group" if is_grouped else "5-fold"
+        return LEAVE_GROUP_OUT if is_grouped else LEAVE_ONE_OUT
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """Returns the loss; `fit` has set the weights."""
@@ -73,6 +77,7 @@ class ClosedForm(torch.optim.Optimizer):
         widths: Mapping[str, int],
         weights: Tensor | None,
         task: Task = TASKS["classification"],
+        groups: Tensor | None = None,
     ) -> None:
         """Sets the head's weights and buffers.
 
@@ -82,6 +87,7 @@ class ClosedForm(torch.optim.Optimizer):
             targets: (num_images,), int64; or (num_images, num_outputs), float.
             widths: how many of the features each stage gives, in their order.
             weights: of the images, (num_images,), above 0; None for equal weights.
+            groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
         """
         outer, head = head, inner_head(head)
         assert isinstance(head, HEADS), "preflight refuses others"
@@ -97,7 +103,9 @@ class ClosedForm(torch.optim.Optimizer):
             stage_sets=[list(widths)] if self._stage_sets == "one" else None,
             clip=CLIP if isinstance(head, Standardised) else torch.inf,
             make_criterion=CRITERIA[task.name],
+            groups=None if groups is None else groups.cpu(),
         )
+        self.param_groups[-1]["is_grouped"] = groups is not None
         _set(head, found, widths)
         self.param_groups[-1]["picks"] = [vars(pick) | {"stages": list(pick.stages)} for pick in found.picks]
         known = found.is_informative
@@ -109,7 +117,8 @@ class ClosedForm(torch.optim.Optimizer):
             stages = ", ".join(pick.stages)
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:
-            log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
+            reason = "no class is in two groups" if groups is not None else "no class has two images"
+            log.warning("Head: %s, so nothing could be chosen by leaving one out.", reason)
 
 
 def inner_head(head: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from regraft.training.closed_form.groups import discriminant_distances, ridge_errors
 from regraft.training.closed_form.spectrum import Spectrum
 
 ABSENT = -1e3
@@ -20,8 +21,9 @@ class Solution:
         spectrum: of the training images.
         coefficients: (rank, num_classes), of the coordinates in the principal directions.
         constant: (num_classes,), added to them.
-        loo_scores: (num_scored, num_classes): what the head that was fitted without an image gives for it. The scaling
-            and the weights stay those of all images. For the only image of its class they say nothing about that class.
+        loo_scores: (num_scored, num_classes): what the head that was fitted without an image, or its group, gives for
+            it. The scaling and the weights stay those of all images. For the only image of its class they say nothing
+            about that class.
     """
 
     spectrum: Spectrum
@@ -76,8 +78,7 @@ def ridge(spectrum: Spectrum, alpha: float) -> Solution:
     errors = -(spectrum.coordinates @ coefficients).add_(prior)
     own = torch.arange(len(spectrum.labels))
     errors[own, spectrum.labels] += 1
-    leverage = spectrum.coordinates.square() @ shrunk + 1 / spectrum.class_weight.sum()
-    scores = -errors / (1 - spectrum.sample_weight * leverage)[:, None]
+    scores = -_left_out_errors(spectrum, shrunk, errors)
     scores[own, spectrum.labels] += 1
     return Solution(spectrum, coefficients, prior, scores)
 
@@ -86,9 +87,16 @@ def _ridge_of_rows(spectrum: Spectrum, shrunk: Tensor) -> Solution:
     total = spectrum.class_weight.sum()
     coefficients, prior = (spectrum.class_means * shrunk).T, spectrum.class_weight / total
     errors = spectrum.labels - (spectrum.coordinates @ coefficients).add_(prior)
-    leverage = spectrum.coordinates.square() @ shrunk + 1 / total
-    scores = spectrum.labels - errors / (1 - spectrum.sample_weight * leverage)[:, None]
+    scores = spectrum.labels - _left_out_errors(spectrum, shrunk, errors)
     return Solution(spectrum, coefficients[:, :-1], prior[:-1], scores[:, :-1])  # the last column complements the rest
+
+
+def _left_out_errors(spectrum: Spectrum, shrunk: Tensor, errors: Tensor) -> Tensor:
+    """Returns the errors of ridge regressions without each image, or its group, from those of all images."""
+    if spectrum.groups is not None:
+        return ridge_errors(spectrum, shrunk, errors)
+    leverage = spectrum.coordinates.square() @ shrunk + 1 / spectrum.class_weight.sum()
+    return errors / (1 - spectrum.sample_weight * leverage)[:, None]
 
 
 def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
@@ -102,7 +110,7 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
         spectrum: of the training images.
         alpha: above 0.
     """
-    counts, own = spectrum.class_weight, torch.arange(len(spectrum.labels))
+    counts = spectrum.class_weight
     root = counts.sqrt()
     shrunk = 1 / (spectrum.eigenvalues + alpha)
     # In the metric of the total scatter; that of the scatter within classes follows from it (Woodbury), since the
@@ -122,6 +130,27 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     products = in_total @ to_within
     squares = spectrum.coordinates.square() @ shrunk + ((in_total * root) @ inner * (in_total * root)).sum(1)
     distances = squares[:, None] - 2 * products + between_means.diagonal()
+    coefficients = freedom * shrunk_means.T @ to_within
+    if spectrum.groups is not None:
+        rooted = in_total * root
+        left_out = discriminant_distances(spectrum, shrunk, rooted, inner, products, between_means, distances)
+    else:
+        left_out = _distances_without_each(spectrum, products, between_means, squares, distances)
+    scores = prior.log() - 0.5 * freedom * left_out
+    scores[:, ~is_present] = scores[:, is_present].amin(1, keepdim=True) + ABSENT
+    return Solution(spectrum, coefficients, constant, scores)
+
+
+def _distances_without_each(
+    spectrum: Spectrum, products: Tensor, between_means: Tensor, squares: Tensor, distances: Tensor
+) -> Tensor:
+    """Returns the squared distances of images to the class means, all found without each image.
+
+    Args:
+        products: (num_scored, num_classes), of images and class means, see `discriminant_distances`.
+        squares: (num_scored,), of the images.
+    """
+    counts, own = spectrum.class_weight, torch.arange(len(spectrum.labels))
     own_distance = distances[own, spectrum.labels]
     weight, count = spectrum.sample_weight, counts[spectrum.labels]
     # Without its only image nothing of a class remains, so its mean is kept.
@@ -134,7 +163,4 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     left_out[own, spectrum.labels] = (1 + weight / remaining).square() * (
         own_distance + downdate * own_distance.square()
     )
-    coefficients = freedom * shrunk_means.T @ to_within
-    scores = prior.log() - 0.5 * freedom * left_out
-    scores[:, ~is_present] = scores[:, is_present].amin(1, keepdim=True) + ABSENT
-    return Solution(spectrum, coefficients, constant, scores)
+    return left_out

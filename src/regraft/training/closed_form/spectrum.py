@@ -41,6 +41,7 @@ class Spectrum:
         labels: (num_scored,), int64, of the images that are scored; or rows, see `TrainingImages.labels`.
         sample_weight: (num_scored,), of the images that are scored.
         class_weight: (num_classes,), summed over all training images.
+        groups: (num_scored,), int64: images of the same one are left out together; None if each is left out alone.
         to_features: maps coefficients (rank, num_classes) of the coordinates to weights (width, num_classes) of the
             scaled features.
     """
@@ -53,6 +54,7 @@ class Spectrum:
     labels: Tensor
     sample_weight: Tensor
     class_weight: Tensor
+    groups: Tensor | None
     to_features: Callable[[Tensor], Tensor]
 
 
@@ -66,7 +68,12 @@ class TrainingImages:
             get one column more, so that each sums to 1 as that of a class does.
         num_classes: at least 2; of rows, their number of columns.
         sample_weight: (num_images,), above 0; None for equal weights. They are scaled to the mean 1.
-        max_scored: images whose leave-one-out scores are computed, at most; drawn at random, the same every time.
+        max_scored: images whose leave-one-out scores are computed, at most; drawn at random, the same every time. Of
+            groups at least one is scored.
+        groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
+
+    Attributes:
+        can_leave_out: whether anything remains when a group is left out.
 
     Raises:
         ConfigError: fewer than two images or fewer than two classes with images.
@@ -81,6 +88,7 @@ class TrainingImages:
         *,
         sample_weight: Tensor | None = None,
         max_scored: int | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         num_images = len(labels)
         is_dense = labels.ndim == 2
@@ -98,8 +106,12 @@ class TrainingImages:
         self.labels = labels
         self.class_weight = torch.zeros(num_classes + is_dense, dtype=torch.float64)
         _add_by_class(self.class_weight, labels, self.weight)
+        self.can_leave_out = groups is None or bool((groups != groups[0]).any())
+        self.groups = groups if self.can_leave_out else None
         if max_scored is None or max_scored >= num_images:
             self.scored = torch.arange(num_images)
+        elif self.groups is not None:
+            self.scored = _whole_groups(self.groups, max_scored)
         else:
             order = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))
             self.scored = order[:max_scored].sort().values
@@ -159,6 +171,7 @@ class TrainingImages:
             labels=self.labels[self.scored],
             sample_weight=self.weight[self.scored],
             class_weight=self.class_weight,
+            groups=None if self.groups is None else self.groups[self.scored],
             to_features=to_features,
         )
 
@@ -227,6 +240,21 @@ class TrainingImages:
             inner += projected.T @ projected
         values, vectors = _eigenpairs(inner)
         return _Eigenpairs(values[-MAX_RANK:], basis @ vectors[:, -MAX_RANK:])
+
+
+def _whole_groups(groups: Tensor, most: int) -> Tensor:
+    """Returns the positions, ascending, of groups drawn at random, together at most so many images, but one group."""
+    _, places, sizes = groups.unique(return_inverse=True, return_counts=True)
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(0))
+    is_scored = torch.zeros(len(sizes), dtype=torch.bool)
+    left = most
+    for group in order.tolist():
+        if sizes[group] <= left:
+            is_scored[group] = True
+            left -= int(sizes[group])
+    if not is_scored.any():
+        is_scored[sizes.argmin()] = True
+    return is_scored[places].nonzero()[:, 0]
 
 
 def _add_by_class(sums: Tensor, labels: Tensor, values: Tensor) -> None:

@@ -1,7 +1,6 @@
 """The heads of a probe that are fitted in closed form, and the baselines that aren't fitted."""
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from regraft.training.closed_form.optimizer import fitting_weights
 from regraft.training.closed_form.temperature import fit_scale
 from regraft.training.from_config import build_loss
 from regraft.training.probe.features import Images, ProbeFeatures
-from regraft.training.probe.rows import FOLDS, LEAVE_ONE_OUT, HeadRow, Recipe
+from regraft.training.probe.rows import BY_GROUP, FOLDS, LEAVE_ONE_OUT, HeadRow, Recipe
 
 _MAX_PRODUCTS = 2**31
 """Images times features times classes, above which logistic regression would take many minutes."""
@@ -32,10 +31,7 @@ _RECIPES = (
     Recipe("logistic regression", ("logistic",), "last"),
 )
 _NEIGHBOURS = f"{NUM_NEIGHBOURS} nearest neighbours (cosine)"
-_OF_CLASSES: Mapping[str, Callable[[Tensor, Tensor, int, Tensor], Tensor]] = {
-    "nearest mean (cosine)": nearest_mean,
-    _NEIGHBOURS: nearest_neighbours,
-}
+_NEAREST_MEAN = "nearest mean (cosine)"
 
 
 def recipes(task: Task) -> list[Recipe]:
@@ -49,7 +45,8 @@ def closed_form_rows(config: Config, shots: int | None, features: ProbeFeatures,
     data = build_datamodule(config, features.input_spec)
     images = _images(config, data, features)
     task: Task = data.task
-    num_alone = int((torch.bincount(images.labels) == 1).sum()) if task.has_classes else 0
+    is_alone = task.has_classes and images.groups is None
+    num_alone = int((torch.bincount(images.labels) == 1).sum()) if is_alone else 0
     if 0 < num_alone < len(images.labels):
         notes.append(f"Images that are the only one of their class can't be left out: {num_alone:,}.")
     rows = []
@@ -69,7 +66,9 @@ def closed_form_rows(config: Config, shots: int | None, features: ProbeFeatures,
         score = None
         if is_known.any():
             score = score_of(found.loo_logits[is_known], images.labels[found.scored][is_known], found.stages, task)
-        estimate = None if score is None else FOLDS if "logistic" in recipe.solvers else LEAVE_ONE_OUT
+        estimate = (
+            None if score is None else _estimate(images, FOLDS if "logistic" in recipe.solvers else LEAVE_ONE_OUT)
+        )
         own = _with_recipe(config, recipe, features)
         rows.append(HeadRow(recipe.name, settings, recipe.stages, shots, estimate, score, seconds, own, recipe, task))
     return [*rows, *_baseline_rows(images, data.num_classes, shots, task)]
@@ -90,7 +89,13 @@ def _images(config: Config, data: Any, features: ProbeFeatures) -> Images:
     """Returns the training images of a config, with their weights."""
     images = features.images(features.tables(config, data)["train"], data)
     weights = fitting_weights(build_loss(config, data.target_summary), images.labels, data.columns("train").weights)
-    return replace(images, weights=weights)
+    groups = data.group_numbers
+    return replace(images, weights=weights, groups=None if groups is None else groups[data.indices("train")])
+
+
+def _estimate(images: Images, alone: str) -> str:
+    """Returns what an estimate is called: that of images, or of groups that are left out together."""
+    return alone if images.groups is None else BY_GROUP[alone]
 
 
 def _fitted(recipe: Recipe, images: Images, num_classes: int, task: Task) -> ClosedFormHead:
@@ -104,6 +109,7 @@ def _fitted(recipe: Recipe, images: Images, num_classes: int, task: Task) -> Clo
         solvers=recipe.solvers,
         stage_sets=None if recipe.stage_sets == "nested" else [read],
         make_criterion=CRITERIA[task.name],
+        groups=images.groups,
     )
 
 
@@ -118,25 +124,35 @@ def _with_recipe(config: Config, recipe: Recipe, features: ProbeFeatures) -> Con
 
 
 def _baseline_rows(images: Images, num_classes: int, shots: int | None, task: Task) -> list[HeadRow]:
-    last = [*images.features][-1]
+    last, groups = [*images.features][-1], images.groups
     order = torch.randperm(len(images.labels), generator=torch.Generator().manual_seed(0))
     scored = order[:MAX_SCORED].sort().values
-    labels = images.labels[scored]
+    features, labels = images.features[last], images.labels[scored]
+    is_known = torch.ones(len(labels), dtype=torch.bool)
+    if groups is not None and len(groups.unique()) == 1:
+        return []
     if task.has_classes:
-        is_known = torch.bincount(images.labels, minlength=num_classes)[labels] > 1
-    else:
-        is_known = torch.ones(len(labels), dtype=torch.bool)
+        places = torch.arange(len(images.labels)) if groups is None else groups
+        of_classes = torch.stack([images.labels, places]).unique(dim=1)[0]  # a class for each group that has it
+        is_known = torch.bincount(of_classes, minlength=num_classes)[labels] > 1
+
+    def outputs_of(name: str) -> Tensor:
+        if not task.has_classes:
+            outputs = nearest_rows(features, images.labels, scored, groups)
+            return outputs.logit() if task.has_confidences else outputs
+        if name == _NEIGHBOURS:
+            logits = nearest_neighbours(features, images.labels, num_classes, scored, groups)
+        else:
+            logits = nearest_mean(features, images.labels, num_classes, scored)
+        known = logits[is_known]
+        return fit_scale(known, labels[is_known], known.new_ones(len(known))) * logits
+
     rows = []
-    for name in (_OF_CLASSES if task.has_classes else [_NEIGHBOURS]) if is_known.any() else ():
+    names = [_NEAREST_MEAN, _NEIGHBOURS] if task.has_classes and groups is None else [_NEIGHBOURS]
+    for name in names if is_known.any() else ():
         started = time.perf_counter()
         with one_thread_for_few(len(images.labels)):
-            if task.has_classes:
-                logits = _OF_CLASSES[name](images.features[last], images.labels, num_classes, scored)[is_known]
-                outputs = fit_scale(logits, labels[is_known], logits.new_ones(len(logits))) * logits
-            else:
-                outputs = nearest_rows(images.features[last], images.labels, scored)
-                outputs = outputs.logit() if task.has_confidences else outputs
-            score = score_of(outputs, labels[is_known], [last], task)
-        seconds = time.perf_counter() - started
-        rows.append(HeadRow(name, "", "last", shots, LEAVE_ONE_OUT, score, seconds, task=task))
+            score = score_of(outputs_of(name)[is_known], labels[is_known], [last], task)
+        seconds, estimate = time.perf_counter() - started, _estimate(images, LEAVE_ONE_OUT)
+        rows.append(HeadRow(name, "", "last", shots, estimate, score, seconds, task=task))
     return rows

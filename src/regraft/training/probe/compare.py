@@ -20,7 +20,7 @@ from regraft.training.from_config import build_freezing
 from regraft.training.probe.closed_forms import closed_form_rows, on_validation
 from regraft.training.probe.features import ProbeFeatures
 from regraft.training.probe.grid import GridPoint, TrainedHead, fit_grid, require_linear_heads
-from regraft.training.probe.rows import FOLDS, HOLD_OUT, LEAVE_ONE_OUT, HeadRow
+from regraft.training.probe.rows import BY_GROUP, FOLDS, HOLD_OUT, LEAVE_ONE_OUT, HeadRow
 
 _NUM_TRAINED = 3
 """Rows of trained heads for each number of shots; the others are in grid.csv."""
@@ -176,6 +176,8 @@ def _explained(rows: Sequence[HeadRow], num_trained: int, *, is_refit: bool) -> 
     chosen = "its epoch" if num_trained == 1 else f"the best of {num_trained:,} heads and of their epochs"
     sentences = {
         LEAVE_ONE_OUT: f"each {images} is predicted by the head that is fitted to all others",
+        BY_GROUP[LEAVE_ONE_OUT]: f"each {images} is predicted by the head that is fitted to all other groups",
+        BY_GROUP[FOLDS]: "each is predicted by the head that is fitted to the other four fifths of the groups",
         FOLDS: "each is predicted by the head that is fitted to the other four fifths",
         HOLD_OUT: f"the validation images, which also chose {chosen}, so the figures are optimistic; the seconds are "
         "those of all trained heads",

@@ -26,11 +26,13 @@ class Images:
     Attributes:
         labels: (num_images,), int64; or rows of labels, or of standardised numbers, (num_images, num_outputs).
         weights: (num_images,), above 0; None for equal weights.
+        groups: (num_images,), int64: images of the same one are left out together; None if there are none.
     """
 
     features: dict[str, Tensor]
     labels: Tensor
     weights: Tensor | None = None
+    groups: Tensor | None = None
 
 
 class ProbeFeatures:

@@ -8,8 +8,11 @@ from regraft.config.instantiate import Config
 from regraft.tasks import TASKS, Task
 from regraft.training.auto.scores import Score
 from regraft.training.closed_form.logistic import NUM_FOLDS
+from regraft.training.closed_form.optimizer import LEAVE_GROUP_OUT, LEAVE_ONE_OUT
 
-LEAVE_ONE_OUT, FOLDS, HOLD_OUT = "leave-one-out", f"{NUM_FOLDS} folds", "hold-out"
+FOLDS, HOLD_OUT = f"{NUM_FOLDS} folds", "hold-out"
+BY_GROUP = {LEAVE_ONE_OUT: LEAVE_GROUP_OUT, FOLDS: f"{FOLDS} by group"}
+"""What estimates are called if the images of a group are left out together."""
 
 
 class Recipe(NamedTuple):
@@ -29,7 +32,7 @@ class HeadRow:
         settings: what distinguishes it from others of its name.
         stages: `all` or `last`.
         shots: training images of each class; None for all.
-        estimate: what the score is of: `LEAVE_ONE_OUT`, `FOLDS` or `HOLD_OUT`; None if nothing is known.
+        estimate: what the score is of: `LEAVE_ONE_OUT`, `FOLDS`, one of `BY_GROUP`, `HOLD_OUT`; None if unknown.
         config: of the run that fits it; None for a baseline, which is for comparison only.
         recipe: of a head in closed form.
     """
