@@ -1,16 +1,16 @@
 """The candidates of `regraft rank` and `regraft auto`: each model of a command at each image size."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from regraft.config import compose
 from regraft.config.fitting import asking_for_steps
 from regraft.config.groups import group_choices
-from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
 from regraft.config.top_level import require_known_keys
-from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.training.auto.choice import Choice
 
 _LIBRARIES = ("timm", "torchvision")
@@ -47,8 +47,8 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     return config
 
 
-def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> Iterator[Choice]:
-    """Yields the candidates of a command, each model at each size, in this order; a model is composed when it is due.
+def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> list[Choice]:
+    """Returns the candidates of a command, each model at each size, in this order; a model is composed when it is due.
 
     Args:
         command: what `compose_command` returned.
@@ -56,18 +56,24 @@ def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str |
     """
     shared = [each for each in overrides if key_of(each) not in OWN_KEYS]
     known = list(group_choices("model", config_dir))
-    for model, chosen in [(model, _model_overrides(model, known)) for model in command["models"]]:
-        try:
-            node = compose.compose_once("train", [*shared, *chosen], config_dir)
-            with compose.as_current(node):
-                config = compose.plain(node, overrides)
-        except MISTAKES as error:
-            yield Choice(model, None, tuple(chosen), ConfigErrors(mistakes_in(error)))
-            continue
+
+    @cache
+    def of_model(chosen: tuple[str, ...]) -> dict[str, Any]:
+        node = compose.compose_once("train", [*shared, *chosen], config_dir)
+        with compose.as_current(node):
+            return compose.plain(node, overrides)
+
+    def composed(chosen: tuple[str, ...], size: int | None) -> dict[str, Any]:
+        config = of_model(chosen)
+        return config | {"model": config["model"] | ({} if size is None else {"image_size": size})}
+
+    found = []
+    for model in command["models"]:
+        chosen = _model_overrides(model, known)
         for size in command["sizes"] or [None]:
-            sized = config | {"model": config["model"] | ({} if size is None else {"image_size": size})}
             words = (*chosen, *([] if size is None else [f"model.image_size={size}"]))
-            yield Choice(model, size, words, sized)
+            found.append(Choice(model, size, words, partial(composed, chosen, size)))
+    return found
 
 
 def reasons(errors: Mapping[Choice, Sequence[ConfigError]]) -> dict[str, str]:
@@ -82,15 +88,15 @@ def reasons(errors: Mapping[Choice, Sequence[ConfigError]]) -> dict[str, str]:
     }
 
 
-def _model_overrides(model: str, known: Sequence[str]) -> list[str]:
+def _model_overrides(model: str, known: Sequence[str]) -> tuple[str, ...]:
     library, _, name = model.partition("/")
     if name and library in _LIBRARIES:
-        return [f"model={library}", f"model.name={name}"]
+        return f"model={library}", f"model.name={name}"
     if name and Path(model).expanduser().exists():
-        return ["model=checkpoint", f"model.path={quoted(Path(model).expanduser().resolve())}"]
+        return "model=checkpoint", f"model.path={quoted(Path(model).expanduser().resolve())}"
     if model not in known:
         raise UnknownNameError("models", "model", model, known)
-    return [f"model={model}"]
+    return (f"model={model}",)
 
 
 def _require_list(key: str, value: Any, kind: type, allowed: str) -> None:

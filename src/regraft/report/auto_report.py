@@ -80,7 +80,8 @@ def left_out(tried: Sequence[Tried]) -> dict[str, list[str]]:
 def why(best: Tried, tried: Sequence[Tried]) -> str:
     """Returns why a candidate was chosen, a sentence."""
     score = best.score
-    assert score is not None, "it has been scored"
+    if score is None:
+        return f"Best: {best.choice.name}, the only one that there was time for."
     num_compared = sum(each.score is not None for each in tried)
     figures = f"log loss {score.loss:.3f}, accuracy {100 * score.headline:.1f} %, on {best.num_images:,} images"
     tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."

@@ -11,6 +11,7 @@ from regraft.training.auto.decisions import (
     early_share,
     fraction_that_fits,
     larger_fraction,
+    largest_in_time,
     least_seconds,
     rungs,
     seconds_at,
@@ -88,8 +89,16 @@ def test_a_first_run_is_of_as_many_images_as_the_first_seconds_allow():
 
 
 def test_seconds_grow_with_the_area():
-    assert seconds_at(256, (128, 0.5)) == 2.0
-    assert seconds_at(256, None) == 0
+    assert seconds_at(256, {128: 0.5}) == 2.0
+    assert seconds_at(256, {}) == 0
+    assert seconds_at(256, {64: 0.2, 128: 0.5}) == pytest.approx(0.1 + 16 * 0.1)  # 0.1 whatever the size
+    assert seconds_at(96, {64: 0.5, 128: 0.4}) == 0.4
+
+
+@pytest.mark.parametrize(("seconds_left", "largest"), [(5, None), (10, 96), (25, 128), (100, 224)])
+def test_the_largest_size_is_taken_whose_run_and_test_are_in_time(seconds_left, largest):
+    costs = {size: Cost(400, seconds, 2.0, 500) for size, seconds in ((96, 0.005), (128, 0.01), (224, 0.03))}
+    assert largest_in_time(costs, seconds_left) == largest
 
 
 def test_the_time_for_a_test_is_left_without_a_margin():

@@ -1,5 +1,6 @@
 """A search on made-up candidates and a clock of its own: what it chooses, and that it keeps to its time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.data.splits import stratified_order
-from regraft.training.auto import search as module
+from regraft.training.auto import measure as module
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.search import Search
 from regraft.training.auto.tried import Tried
@@ -111,8 +112,9 @@ class Bench:
         self.runs: list[tuple[str, bool]] = []
         self.fractions: list[float] = []
         self.lines: list[str] = []
+        self.name_of: Callable[[Choice], str] = lambda choice: choice.model
         self.search = Search(
-            [Choice(name, None, (), {}) for name in candidates],
+            [Choice(name, None, (), dict) for name in candidates],
             self.clock,
             make=self.make,
             train=self.train,
@@ -125,17 +127,17 @@ class Bench:
 
     def make(self, choice: Choice) -> Made:
         self.clock.now += BUILD_SECONDS
-        made = self.made[choice.model]
+        made = self.made[self.name_of(choice)]
         if made.signal < 0:
             raise ConfigError("model", "its weights aren't here")
         return made
 
     def train(self, choice: Choice, fraction: float, is_tested: bool) -> None:
-        made = self.made[choice.model]
+        made = self.made[self.name_of(choice)]
         order = stratified_order(made.labels, 0)
         assert made.num_missing(order[: round(fraction * len(order))], with_test=is_tested) == 0
         self.clock.now += RUN_SECONDS
-        self.runs.append((choice.model, is_tested))
+        self.runs.append((self.name_of(choice), is_tested))
         self.fractions.append(fraction)
 
     def reasons(self) -> dict[str, str | None]:
@@ -151,9 +153,9 @@ def test_the_best_candidate_is_trained_and_tested_once(monkeypatch):
     bench = Bench(200, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.02), c=(1.0, 0.02))
     best = bench.run()
     assert best.choice.model == "b"
-    assert bench.runs == [("a", False), ("b", True)]
+    assert bench.runs == [("a", True), ("b", True)]
     assert best.num_images == NUM_IMAGES
-    assert bench.reasons()["a"].startswith("b is better by more than chance")
+    assert bench.reasons()["a"] == "b has a lower log loss, though not by more than chance"
     assert bench.clock.now <= 200
 
 
@@ -170,17 +172,17 @@ def test_a_first_run_is_there_early_though_there_are_many_images(monkeypatch):
     assert bench.fractions[-1] == 1
 
 
-def test_where_an_earlier_search_has_left_a_run_there_is_no_other_first_one(monkeypatch):
+def test_where_an_earlier_search_has_left_a_run_there_is_no_early_one(monkeypatch):
     bench = Bench(200, monkeypatch, has_run=True, a=(0.5, 0.01), b=(3.0, 0.02))
     bench.run()
-    assert bench.runs == [("b", True)]
+    assert bench.runs == [("a", True), ("b", True)]
 
 
 def test_where_the_time_is_over_the_run_of_an_earlier_search_is_kept(monkeypatch):
     bench = Bench(60, monkeypatch, has_run=True, a=(1.0, 0.05))
 
     def slower(line: str) -> None:
-        if line.startswith("Plan"):
+        if "100 to test" in line:
             bench.made["a"].slowdown = 8
 
     bench.search._tell = slower
@@ -194,7 +196,7 @@ def test_fine_tuning_starts_from_a_run_that_is_tested_only_if_it_stays_the_best(
     tuning = Tuned(found)
     bench = Bench(200, monkeypatch, tuning=tuning, a=(0.5, 0.01), b=(3.0, 0.02))
     assert bench.run().tuned_with == found
-    assert bench.runs == [("a", False), ("b", False), *([] if found else [("b", True)])]
+    assert bench.runs == [("a", True), ("b", False), *([] if found else [("b", True)])]
     (leader,) = tuning.leaders
     assert (leader.choice.model, leader.num_images, leader.num_test) == ("b", NUM_IMAGES, NUM_TEST)
     assert leader.run_seconds == RUN_SECONDS
@@ -202,10 +204,12 @@ def test_fine_tuning_starts_from_a_run_that_is_tested_only_if_it_stays_the_best(
 
 def test_a_size_that_is_too_slow_by_what_another_one_takes_is_not_built(monkeypatch):
     bench = Bench(60, monkeypatch, a=(0.5, 0.02), b=(3.0, 0.3))
-    bench.search._waiting = iter([Choice("a", 96, (), {}), Choice("a", 384, (), {}), Choice("b", 96, (), {})])
+    bench.search._waiting = [Choice("a", 384, (), dict), Choice("a", 96, (), dict), Choice("b", 96, (), dict)]
     bench.run()
     assert [each.reason for each in bench.search.tried if each.choice.size == 384] == ["a run would take 132 s or more"]
     assert all(each.seconds == 0 for each in bench.search.tried if each.choice.size == 384)
+    (line,) = [line for line in bench.lines if line.startswith("There isn't the time for a at 384 px; time=")]
+    assert 150 < int(line.split("time=")[1].split()[0]) < 180
 
 
 def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):
@@ -248,7 +252,7 @@ def test_without_the_time_for_a_test_the_best_candidate_is_trained_all_the_same(
     bench = Bench(60, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.05))
     bench.made["b"].slowdown_of_test = 20
     assert bench.run().choice.model == "b"
-    assert bench.runs == [("a", False), ("b", False)]
+    assert bench.runs == [("a", True), ("b", False)]
     assert bench.clock.now <= 60
 
 
@@ -278,3 +282,61 @@ def test_without_a_limit_the_choice_is_the_same_however_fast_the_machine_is(monk
     quick = Bench(torch.inf, monkeypatch, a=(1.0, 0.01), b=(1.2, 0.01), c=(1.1, 0.2))
     assert slow.run().choice.model == quick.run().choice.model
     assert slow.reasons() == quick.reasons()
+
+
+def sized(budget: float, monkeypatch: pytest.MonkeyPatch, **signals: float) -> Bench:
+    """A search over one model at several sizes, whose seconds an image grow with the area."""
+    bench = Bench(budget, monkeypatch, **{name: (signal, int(name[1:]) ** 2 / 1e6) for name, signal in signals.items()})
+    bench.search._waiting = [Choice("m", int(name[1:]), (name,), dict) for name in signals]
+    bench.name_of = lambda choice: choice.overrides[0]
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("budget", "first", "is_said"),
+    [(70, "s224", False), (30, "s160", True), (22, "s96", True), (torch.inf, "s224", False)],
+)
+def test_the_first_run_is_at_the_largest_size_that_there_is_time_for(monkeypatch, budget, first, is_said):
+    bench = sized(budget, monkeypatch, s224=1.0, s160=1.0, s128=1.0, s96=1.0)
+    bench.run()
+    whole = [run for run, fraction in zip(bench.runs, bench.fractions, strict=True) if fraction == 1]
+    assert whole[0] == (first, True)
+    assert any("There isn't the time for m at 224 px; time=" in line for line in bench.lines) == is_said
+    assert bench.clock.now <= budget
+
+
+def test_a_candidate_that_is_not_better_than_the_first_run_by_a_standard_error_does_not_replace_it(monkeypatch):
+    bench = Bench(500, monkeypatch, a=(2.0, 0.01), b=(2.0, 0.01), c=(0.5, 0.01))
+    bench.made["b"]._noise = torch.randn(NUM_IMAGES, 5, generator=torch.Generator().manual_seed(3))
+    assert bench.run().choice.model == "a"
+    assert bench.runs == [("a", True)]
+    assert bench.reasons()["b"] == "its log loss is lower than that of a, though by less than a standard error"
+    assert "is better by more than chance" in bench.reasons()["c"]
+
+
+def test_a_candidate_that_was_not_compared_on_all_images_does_not_replace_the_first_run(monkeypatch):
+    bench = Bench(42, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.03))
+    usual = bench.make
+
+    def slower(choice: Choice) -> Made:
+        made = usual(choice)
+        made.slowdown = 3 if choice.model == "b" else 1
+        return made
+
+    bench.search._make = slower
+    assert bench.run().choice.model == "a"
+    assert bench.runs == [("a", True)]
+    assert bench.clock.now <= 42
+
+
+def test_a_first_run_that_takes_longer_than_expected_is_of_the_images_that_were_computed(monkeypatch):
+    bench = Bench(26, monkeypatch, a=(1.0, 0.02))
+
+    def slower(line: str) -> None:
+        bench.made["a"].slowdown = 4
+
+    bench.search._tell = slower
+    assert bench.run().choice.model == "a"
+    assert 0.2 < bench.search.fraction < 1
+    assert bench.fractions[-1] == bench.search.fraction
+    assert bench.clock.now <= 1.05 * 26

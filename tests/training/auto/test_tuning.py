@@ -20,7 +20,7 @@ from regraft.training.auto.tuning import (
 def leader(losses: list[float], num_images: int = 400) -> Leader:
     values = torch.tensor(losses, dtype=torch.float64)
     score = Score(values, values < 0.7, ("block1",))
-    return Leader(Choice("a", 96, ("model=a",), {}), 0.5, score, num_images, 100, 0.01, 2.0)
+    return Leader(Choice("a", 96, ("model=a",), dict), 0.5, score, num_images, 100, 0.01, 2.0)
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +134,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         record.write([])
         given = config["data"]["fraction"] != 1 or config["data"]["shots"] is not None
         search = Search(
-            islice(choices(config, overrides, config_dir), config["trials"]),
+            choices(config, overrides, config_dir)[: config["trials"]],
             clock,
             make=lambda choice: Candidate(
                 choice.composed(), data, device, image_progress_bar(is_shown=console.is_terminal, title=choice.name)

@@ -5,5 +5,6 @@ candidates   a backbone at an image size, and its features of the images that a 
 scores       how good a head on them is, by leaving images out, and whether two differ by more than chance
 ranking      all candidates on all images: `regraft rank`
 decisions    what a search does next, by what it has measured
+baseline     the run that other candidates have to beat
 search       candidates on more and more images, as the time allows: `regraft auto`
 """

@@ -2,8 +2,11 @@
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 FIRST_RUNG = 64
 IMAGES_PER_CLASS = 4
@@ -179,10 +182,28 @@ def share_of(size: float, num_images: int) -> float:
     return min(1.0, max(math.floor(1000 * size / num_images), 1) / 1000)
 
 
-def seconds_at(size: int, known: tuple[int, float] | None) -> float:
-    """Returns what an image takes at a size in pixels, by that of the same model at another size; 0 without one.
+def seconds_at(size: int, known: Mapping[int, float]) -> float:
+    """Returns what an image takes at a size in pixels, by that of the same model at other sizes; 0 without any.
+
+    It grows with the area; what it takes whatever the size, such as to read the image, is known from two sizes.
 
     Args:
-        known: size and seconds.
+        known: seconds by size.
     """
-    return 0.0 if known is None else known[1] * (size / known[0]) ** 2
+    if not known:
+        return 0.0
+    smallest, largest = min(known), max(known)
+    if smallest == largest:
+        return known[largest] * (size / largest) ** 2
+    growth = max(0.0, known[largest] - known[smallest]) / (largest**2 - smallest**2)
+    return max(0.0, known[largest] + growth * (size**2 - largest**2))
+
+
+def is_in_time(cost: Cost, seconds_left: float) -> bool:
+    """Whether there is time for a run with its test."""
+    return SAFETY * cost.seconds + CLOSING_SECONDS <= seconds_left
+
+
+def largest_in_time(costs: dict[T, Cost], seconds_left: float) -> T | None:
+    """Returns the last of some candidates, from the smallest to the largest, whose tested run there is time for."""
+    return next((each for each, cost in reversed(costs.items()) if is_in_time(cost, seconds_left)), None)

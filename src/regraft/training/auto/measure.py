@@ -89,7 +89,7 @@ class Measurement:
         candidate, positions = tried.candidate, self._start(size)
         assert candidate is not None, "it is open"
         try:
-            if not self._compute(tried, positions):
+            if not self._compute(tried, self._order[:size]):
                 return False
         except ConfigError as error:
             if is_last or error.key != "features" or self._is_only_one():
@@ -116,31 +116,36 @@ class Measurement:
 
     def _compute(self, tried: Tried, positions: Tensor) -> bool:
         """Computes features of images as long as there is time for the run; returns whether all were."""
+        return self._num_computed(tried, positions) == len(positions)
+
+    def _num_computed(self, tried: Tried, positions: Tensor) -> int:
+        """Does the same; returns of how many images, the first ones."""
         candidate = tried.candidate
         assert candidate is not None, "it is open"
         return self._in_chunks(tried, candidate.compute, positions)
 
     def _compute_test(self, tried: Tried, candidate: Candidate) -> bool:
-        return self._in_chunks(tried, candidate.compute_test, torch.arange(candidate.num_test))
+        return self._in_chunks(tried, candidate.compute_test, torch.arange(candidate.num_test)) == candidate.num_test
 
-    def _in_chunks(self, tried: Tried, compute: Callable[[Tensor], None], positions: Tensor) -> bool:
-        """Computes features in chunks, between which it looks at the clock; returns whether it did all of them."""
+    def _in_chunks(self, tried: Tried, compute: Callable[[Tensor], None], positions: Tensor) -> int:
+        """Computes features in chunks, between which it looks at the clock; returns of how many images."""
         assert tried.candidate is not None, "it is open"
-        started, is_done = time.perf_counter(), True
-        run_seconds = self._run_seconds + self._seconds_of_fits(tried)
+        started, num_done = time.perf_counter(), 0
+        run_seconds = 0.0 if tried.has_run else self._run_seconds + self._seconds_of_fits(tried)
         rate = tried.seconds_per_image or tried.candidate.seconds_per_image
         seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget)
         size = len(positions)
         if rate and seconds < torch.inf:
             size = max(FIRST_IMAGES[0], int(seconds / rate))
-        for part in positions.split(size):
-            if self._clock.passed() + run_seconds + CLOSING_SECONDS > self._clock.budget:
-                is_done = False
-                break
+        while num_done < len(positions) and self._clock.passed() + run_seconds + CLOSING_SECONDS < self._clock.budget:
+            begun, part = time.perf_counter(), positions[num_done : num_done + size]
             compute(part.sort().values)
+            num_done += len(part)
+            if time.perf_counter() - begun > 2 * seconds:  # another process has begun
+                size = max(FIRST_IMAGES[0], size // 2)
         tried.seconds_per_image = tried.candidate.seconds_per_image
         tried.seconds += time.perf_counter() - started
-        return is_done
+        return num_done
 
     def _seconds_of_fits(self, tried: Tried) -> float:
         """Returns what the head on all images takes in a candidate's run, and before it unless that has been done."""
@@ -181,4 +186,4 @@ class Measurement:
             for each in self.tried
             if each.choice.model == choice.model and each.choice.size and each.seconds_per_image is not None
         }
-        return 0.0 if choice.size is None else seconds_at(choice.size, max(known.items(), default=None))
+        return 0.0 if choice.size is None else seconds_at(choice.size, known)

@@ -1,5 +1,6 @@
 """What a search knows about a candidate so far."""
 
+import math
 from dataclasses import dataclass
 
 from regraft.training.auto.candidates import Candidate
@@ -17,6 +18,7 @@ class Tried:
         seconds: spent on it.
         reason: why it isn't taken along; None for the best one.
         is_too_slow: whether that is because there isn't the time for a run of it.
+        has_run: whether it has the run that the other candidates have to beat.
         tuned_with: what `regraft train` takes for its fine-tuned run; None if that isn't the best.
     """
 
@@ -28,13 +30,13 @@ class Tried:
     seconds: float = 0.0
     reason: str | None = None
     is_too_slow: bool = False
+    has_run: bool = False
     tuned_with: list[str] | None = None
 
     @property
     def loss(self) -> float:
-        """The log loss of the last score."""
-        assert self.score is not None, "it has been scored"
-        return self.score.loss
+        """The log loss of the last score; infinite without one."""
+        return math.inf if self.score is None else self.score.loss
 
     def needs_less_than(self, other: Choice) -> bool:
         """Whether it is too slow, and the same model at a larger size is slower still."""

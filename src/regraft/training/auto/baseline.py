@@ -1,0 +1,264 @@
+"""The run that the candidates of a search have to beat: of the first model, at the largest size that is in time."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.data.splits import stratified_order
+from regraft.training.auto.candidates import Candidate
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.decisions import (
+    CLOSING_SECONDS,
+    EARLY_SECONDS,
+    RUNS_APART,
+    SAFETY,
+    Cost,
+    early_share,
+    fraction_that_fits,
+    is_in_time,
+    largest_in_time,
+    least_seconds,
+    rungs,
+    share_of,
+)
+from regraft.training.auto.measure import FIRST_IMAGES, Clock, Measurement
+from regraft.training.auto.tried import Tried
+
+_RUNS_IN_BUILDS = 2.0
+"""The first run, without features to compute, takes about twice as long as building the first candidate."""
+
+
+class Baseline(Measurement):
+    """The runs of a search, of which that of the first model at its largest size comes first.
+
+    Args:
+        choices: the first model's are those of the baseline.
+        make: builds a candidate.
+        train: trains a run of a candidate on a share of the training images, with a test or without.
+        tell: takes a line about what has been done.
+        subset_seed: of the share of the training images that there is time for.
+        has_fraction: whether that share was given.
+        has_run: whether there is a run of the same data already, of an earlier search.
+
+    Attributes:
+        fraction: share of the training images that the last run is trained on.
+    """
+
+    def __init__(
+        self,
+        choices: Iterable[Choice],
+        clock: Clock,
+        *,
+        make: Callable[[Choice], Candidate],
+        train: Callable[[Choice, float, bool], Any],
+        tell: Callable[[str], None],
+        subset_seed: int,
+        has_fraction: bool,
+        has_run: bool,
+    ) -> None:
+        super().__init__(clock, make, tell)
+        self._waiting = list(choices)
+        self._train = train
+        self._subset_seed, self._has_fraction, self._has_run = subset_seed, has_fraction, has_run
+        self.fraction = 1.0
+        self._all = self._order
+        self._baseline: Tried | None = None
+        self._with_run: Tried | None = None
+        self._share_of_run = self._last_run = 0.0
+
+    def _start_with_a_run(self) -> Tried:
+        """Returns the candidate that the others are compared with, whose run is there if there is time for it.
+
+        Raises:
+            ConfigError: the budget is too small, or no candidate can be used.
+        """
+        first = self._first()
+        chosen = self._larger(first) if self.fraction == 1 else first
+        cost, candidate = self._cost(chosen), chosen.candidate
+        assert candidate is not None, "it is open"
+        fewer = f"; there is time for about {len(self._order):,} of the former" if self.fraction < 1 else ""
+        self._tell(
+            f"{chosen.choice.name}: {1000 * cost.seconds_per_image:.1f} ms an image; {len(self._all):,} images to fit "
+            f"and {candidate.num_test:,} to test{fewer}"
+        )
+        self._tell_what_would_take_longer(chosen)
+        if not self._has_run:
+            self._run_early(chosen, cost)
+        if self.fraction == 1:
+            self._run_on_all(chosen, candidate)
+        return chosen
+
+    def _first(self) -> Tried:
+        """Measures the first model that can be used, at its smallest size."""
+        models = list(dict.fromkeys(each.model for each in self._waiting))
+        for choice in sorted(self._waiting, key=lambda each: (models.index(each.model), each.size or 0)):
+            self._waiting.remove(choice)
+            first = self._open(choice)
+            if first is not None:
+                break
+        else:
+            raise ConfigErrors(ConfigError("models", f"{each.choice.name}: {each.reason}") for each in self.tried)
+        candidate = first.candidate
+        assert candidate is not None, "it is open"
+        self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
+        self._num_classes = candidate.num_classes
+        self._all = self._order = stratified_order(candidate.labels, self._subset_seed)
+        self._measure(first)
+        self._score(first, rungs(len(self._all), self._num_classes)[0])
+        self._fit_to_time(first, candidate)
+        return first
+
+    def _measure(self, tried: Tried) -> None:
+        """Measures what an image takes, unless all are stored."""
+        assert tried.candidate is not None, "it is open"
+        started = time.perf_counter()
+        for number in FIRST_IMAGES:
+            tried.candidate.compute(self._start(number))
+        tried.seconds_per_image = tried.candidate.seconds_per_image
+        tried.seconds += time.perf_counter() - started
+
+    def _fit_to_time(self, first: Tried, candidate: Candidate) -> None:
+        """Takes as many of the training images as the first candidate has the time for."""
+        cost, num_images, num_test = self._cost_without_fits(first), len(self._all), candidate.num_test
+        if self._left() == torch.inf:
+            return
+        fit = self._fit_seconds
+        share = fraction_that_fits(num_images, num_test, self._num_classes, cost, fit, self._left())
+        if share == 0 or (share < 1 and self._has_fraction):
+            least = least_seconds(self._clock.passed(), num_images, self._num_classes, cost, fit)
+            raise ConfigError(
+                "time",
+                f"{self._clock.passed():.0f} s have passed, and {first.choice.name} takes "
+                f"{1000 * cost.seconds_per_image:.0f} ms for each of {num_images:,} images",
+                got=self._clock.budget,
+                fix=f"Give at least time={max(least, round(self._clock.budget) + 1)}.",
+            )
+        self._take(share)
+
+    def _take(self, share: float) -> None:
+        """Limits the training images to a share, as `data.fraction` does."""
+        self.fraction = share
+        self._order = self._all[: max(1, round(share * len(self._all)))]
+
+    def _larger(self, first: Tried) -> Tried:
+        """Returns the same model at the largest size whose run, tested, there is time for; the one given if none."""
+        chosen = first
+        while True:
+            costs = {each: self._with_early(self._guess(each, first)) for each in self._larger_than(chosen.choice)}
+            choice = largest_in_time(costs, self._left())
+            if choice is None:
+                return chosen
+            self._waiting.remove(choice)
+            tried = self._open(choice)
+            if tried is None:
+                continue
+            self._measure(tried)
+            cost = self._cost(tried)
+            if is_in_time(self._with_early(cost), self._left()):
+                chosen = tried
+            else:
+                tried.stop(f"a run would take {cost.seconds:.0f} s or more", is_too_slow=True)
+
+    def _larger_than(self, choice: Choice) -> list[Choice]:
+        """Returns the same model at larger sizes that haven't been opened, from the smallest to the largest."""
+        if choice.size is None:
+            return []
+        found = [each for each in self._waiting if each.model == choice.model and (each.size or 0) > choice.size]
+        return sorted(found, key=lambda each: each.size or 0)
+
+    def _guess(self, choice: Choice, other: Tried) -> Cost:
+        """Returns the cost of a run, by what the same model takes at other sizes.
+
+        Args:
+            other: a candidate that has been opened, of any model.
+        """
+        assert other.candidate is not None, "it is open"
+        # It isn't known what is stored: all of it may be, where there has been a search before.
+        num_missing, num_test = (0, 0) if self._has_run else (len(self._order), other.candidate.num_test)
+        run_seconds = self._run_seconds + 2 * self._fit_seconds(len(self._order))
+        return Cost(num_missing, self._seconds_by_size(choice), run_seconds, num_test)
+
+    def _tell_what_would_take_longer(self, chosen: Tried) -> None:
+        """Says which budget the first model would need at its largest size."""
+        larger = self._larger_than(chosen.choice)
+        if larger and self.fraction == 1:
+            cost = self._with_early(self._guess(larger[-1], chosen))
+            seconds = self._clock.passed() + SAFETY * cost.seconds + CLOSING_SECONDS
+            self._tell(f"There isn't the time for {larger[-1].name}; time={math.ceil(seconds)} would be enough for it.")
+
+    def _is_soon(self, cost: Cost) -> bool:
+        """Whether a run with its test is there so soon that none is needed before it."""
+        return min(self._clock.passed() + SAFETY * cost.seconds, self._clock.budget) <= EARLY_SECONDS
+
+    def _with_early(self, cost: Cost) -> Cost:
+        """Returns the cost with that of an early run, where there is one."""
+        has_early = not self._has_run and not self._is_soon(cost)
+        return replace(cost, run_seconds=cost.run_seconds + self._run_seconds) if has_early else cost
+
+    def _run_early(self, chosen: Tried, cost: Cost) -> None:
+        """Makes a run within the first seconds, of few images if need be, unless the whole one is there so soon."""
+        if self.fraction == 1 and self._is_soon(cost):
+            return
+        few_seconds = replace(cost, run_seconds=self._run_seconds + self._fit_seconds(1))
+        share = early_share(len(self._all), self._num_classes, few_seconds, self._clock.passed())
+        share = self.fraction if self._has_fraction else min(share, self.fraction)
+        few = self._all[: max(1, round(share * len(self._all)))]
+        assert chosen.candidate is not None, "it is open"
+        num_missing = chosen.candidate.num_missing(few.sort().values)
+        early = Cost(num_missing, cost.seconds_per_image, self._run_seconds + self._fit_seconds(len(few)))
+        # Not with the time for a test: to have a run early is worth more.
+        later = replace(cost, num_missing=max(0, cost.num_missing - num_missing), num_missing_test=0)
+        if SAFETY * early.seconds + later.reserve < self._left():
+            num_done = self._num_computed(chosen, few)
+            self._make_run(chosen, share if num_done == len(few) else share_of(num_done, len(self._all)))
+            self._tell(f"{chosen.choice.name}: a run on {num_done:,} images, so that there is one whatever happens")
+
+    def _run_on_all(self, chosen: Tried, candidate: Candidate) -> None:
+        """Makes the run of the baseline, tested; on fewer images if they take much longer than expected.
+
+        A run of an earlier search is rather kept than replaced by one of fewer images, or without a test.
+        """
+        for size in rungs(len(self._order), self._num_classes):
+            num_done = self._num_computed(chosen, self._order[:size])
+            if num_done < size and self._has_run:
+                return
+            if num_done < size and not self._has_fraction:
+                self._take(max(share_of(num_done, len(self._all)), self._share_of_run))
+                break
+            self._keep(chosen, size)
+        is_tested = self._compute_test(chosen, candidate)
+        if not is_tested and self._has_run:
+            return
+        candidate.release()
+        if is_tested or self.fraction > self._share_of_run:
+            self._make_run(chosen, self.fraction, is_tested=is_tested)
+        self._baseline, chosen.has_run = chosen, True
+        self._tell(f"{chosen.choice.name}: its run is the one that other candidates have to beat")
+
+    def _keep(self, leader: Tried, size: int) -> None:
+        """Makes a run of the best candidate so far, which replaces the one before, if that is long ago."""
+        share = share_of(size, len(self._all))
+        is_better = leader is not self._with_run or share >= 2 * self._share_of_run
+        is_time = self._clock.passed() - self._last_run > RUNS_APART * self._run_seconds
+        has_better = self._has_fraction or share >= self.fraction or self._baseline is not None
+        if has_better or not is_better or not is_time:
+            return
+        if self._cost(leader).reserve + SAFETY * self._run_seconds < self._left():
+            self._make_run(leader, share)
+            self._tell(f"{leader.choice.name}: a run on {size:,} images replaces the one before")
+
+    def _make_run(self, tried: Tried, share: float, *, is_tested: bool = False) -> None:
+        """Trains a run, which may have been there, and notes what it took."""
+        started = time.perf_counter()
+        self._train(tried.choice, share, is_tested)
+        seconds = time.perf_counter() - started
+        seconds = max(seconds - self._fit_seconds(round(share * len(self._all))), seconds / 2)
+        # The first one imports what the others find imported, and one that was there takes no time.
+        self._run_seconds = seconds if self._with_run is None else max(self._run_seconds, seconds)
+        self._with_run, self._share_of_run = tried, share
+        self._last_run = self._clock.passed()
