@@ -305,6 +305,13 @@ def test_the_first_run_is_at_the_largest_size_that_there_is_time_for(monkeypatch
     assert bench.clock.now <= budget
 
 
+def test_an_early_run_is_at_a_small_size_if_the_chosen_one_takes_too_long(monkeypatch):
+    bench = sized(100, monkeypatch, s384=1.0, s96=1.0)
+    bench.run()
+    assert bench.runs == [("s96", False), ("s384", True)]
+    assert bench.fractions[0] < 0.3
+
+
 def test_a_candidate_that_is_not_better_than_the_first_run_by_a_standard_error_does_not_replace_it(monkeypatch):
     bench = Bench(500, monkeypatch, a=(2.0, 0.01), b=(2.0, 0.01), c=(0.5, 0.01))
     bench.made["b"]._noise = torch.randn(NUM_IMAGES, 5, generator=torch.Generator().manual_seed(3))

@@ -88,7 +88,7 @@ class Baseline(Measurement):
         )
         self._tell_what_would_take_longer(chosen)
         if not self._has_run:
-            self._run_early(chosen, cost)
+            self._run_early(chosen, cost, first)
         if self.fraction == 1:
             self._run_on_all(chosen, candidate)
         return chosen
@@ -200,8 +200,13 @@ class Baseline(Measurement):
         has_early = not self._has_run and not self._is_soon(cost)
         return replace(cost, run_seconds=cost.run_seconds + self._run_seconds) if has_early else cost
 
-    def _run_early(self, chosen: Tried, cost: Cost) -> None:
-        """Makes a run within the first seconds, of few images if need be, unless the whole one is there so soon."""
+    def _run_early(self, chosen: Tried, cost: Cost, first: Tried) -> None:
+        """Makes a run within the first seconds, of few images if need be, unless the whole one is there so soon.
+
+        Args:
+            cost: of the whole run.
+            first: has been scored, so that a run of it needs no further features if the time is short.
+        """
         if self.fraction == 1 and self._is_soon(cost):
             return
         few_seconds = replace(cost, run_seconds=self._run_seconds + self._fit_seconds(1))
@@ -213,6 +218,10 @@ class Baseline(Measurement):
         early = Cost(num_missing, cost.seconds_per_image, self._run_seconds + self._fit_seconds(len(few)))
         # Not with the time for a test: to have a run early is worth more.
         later = replace(cost, num_missing=max(0, cost.num_missing - num_missing), num_missing_test=0)
+        if self._clock.passed() + SAFETY * early.seconds > EARLY_SECONDS and not self._has_fraction:
+            chosen, share = first, share_of(first.num_images, len(self._all))
+            few, later = self._all[: max(1, round(share * len(self._all)))], replace(cost, num_missing_test=0)
+            early = Cost(0, 0.0, self._run_seconds + self._fit_seconds(len(few)))
         if SAFETY * early.seconds + later.reserve < self._left():
             num_done = self._num_computed(chosen, few)
             self._make_run(chosen, share if num_done == len(few) else share_of(num_done, len(self._all)))
