@@ -89,6 +89,7 @@ class HFSource(LabelledTable):
 
     @property
     def _inputs(self) -> RowInputs:
+        _ = self._tables  # which says what the inputs are
         if self._given.role == "text":
             return TextRows()
         trusted, check = self._trusted, self._check
