@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
+from regraft.data.inputs import PIXEL_OPTIONS
 
 CONF = Path(__file__).parents[2] / "conf"
 BUILT = {"source", "input_spec", "augment", "seed"}
@@ -32,7 +33,8 @@ def test_every_data_key_is_a_parameter_and_every_parameter_a_key(choice: str) ->
     of_datamodule = inspect.signature(DataModule).parameters.keys() - BUILT
     of_source = {name for name in inspect.signature(source).parameters if name != "self"}
 
-    assert set(config) == of_datamodule | of_source
+    of_pixels = set() if "background" in config else set(PIXEL_OPTIONS)  # which data of texts lacks
+    assert set(config) == (of_datamodule | of_source) - of_pixels
     assert not of_datamodule & of_source
 
 

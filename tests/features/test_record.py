@@ -41,6 +41,9 @@ class View:
     def __len__(self) -> int:
         return len(self.images)
 
+    def arranged(self, positions: Tensor) -> Tensor:
+        return positions
+
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         for chunk in positions.split(batch_size):
             self.num_read += len(chunk)

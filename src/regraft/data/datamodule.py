@@ -14,12 +14,12 @@ from regraft.core.errors import ConfigError, cache_choice, require
 from regraft.core.input_spec import InputSpec
 from regraft.core.lightning_internals import num_started_batches
 from regraft.core.types import Batch, BatchKey
-from regraft.data.images.dataset import RawBatch, step_seed
+from regraft.data.images.dataset import RawBatch
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.inputs import InputOptions, Inputs, inputs_of
+from regraft.data.inputs import InputOptions, Inputs, inputs_of, require_kind
 from regraft.data.loader import InputDataset, late_loader
 from regraft.data.prepared import PreparedData
-from regraft.data.sampler import EvalBatches, TrainBatches, make_order
+from regraft.data.sampler import EvalBatches, TrainBatches, make_order, step_seed
 from regraft.data.sources.base import Columns, Source, with_value_range
 from regraft.data.splits import Part
 from regraft.tasks import TargetSummary, Task
@@ -116,6 +116,7 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads the source and assigns samples to splits, once; ValueError if a split can't be made."""
         self._prepared.read()
+        require_kind(self._prepared, self.inputs)
         if self._sampler == "balanced" and not self.task.has_classes:
             raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.input_spec import InputSpec
 from regraft.core.types import Batch, BatchKey
 from regraft.data.images.transforms.augment import Augment
@@ -33,6 +34,9 @@ class InputOptions:
 class Inputs(Protocol):
     """The samples of a prepared data set as inputs of a model, see `ImageInputs`."""
 
+    kind: ClassVar[str]
+    """That of the input spec."""
+
     @property
     def input_spec(self) -> InputSpec:
         """The backbone's spec, completed from the training samples where it is open."""
@@ -54,6 +58,14 @@ class Inputs(Protocol):
 
     def use_stored(self, split: str, stored: Any) -> None:
         """Makes a split's decoded samples be read from a store from now on."""
+
+
+def require_kind(prepared: PreparedData, inputs: Inputs) -> None:
+    """Raises ConfigError if the samples aren't of the kind that the backbone takes."""
+    found, expected = prepared.splits.train.kind, inputs.kind
+    if found != expected:
+        fix = "Use a model of texts, such as model=minilm." if found == "text" else "Use a model of images."
+        raise ConfigError("model", f"it takes {expected}s, and the data holds {found}s", fix=fix)
 
 
 def inputs_of(prepared: PreparedData, spec: InputSpec, options: InputOptions) -> Inputs:

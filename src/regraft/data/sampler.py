@@ -13,7 +13,10 @@ from regraft.core.seeding import derive_seed
 from regraft.core.types import BatchKey
 
 Order = Callable[[int], Tensor]
+
+
 """Maps an epoch to the order of its samples, (num_samples,), int64."""
+
 
 _DRAWS_PER_OCCURRENCE = 1 << 32
 
@@ -134,3 +137,8 @@ class EvalBatches(Sampler[BatchKey]):
         for step in range(len(self)):
             indices = self._indices[step * self._batch_size : (step + 1) * self._batch_size]
             yield BatchKey(0, step, indices, indices)
+
+
+def step_seed(seed: int, key: BatchKey) -> int:
+    """Returns the `draw_seed` of a training batch."""
+    return derive_seed(seed, "step", key.epoch, key.step)

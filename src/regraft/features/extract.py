@@ -39,8 +39,14 @@ class InputView(Protocol):
     def transform(self) -> dict[str, Any]:
         """Plain types; equal transforms of equal inputs are equal."""
 
+    def arranged(self, positions: Tensor) -> Tensor:
+        """Returns positions in the order in which their inputs are computed."""
+
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the inputs at some positions in the split, as the first stage takes them."""
+        """Yields the inputs at some positions in the split, in order, as the first stage takes them.
+
+        Each batch has `batch_size` or fewer inputs.
+        """
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def extract_missing(
         positions = missing_positions(view, entries.values())
         if len(positions) == 0:
             return ExtractionStats(num_images, 0, 0.0)
+        positions = view.arranged(positions)
         start, num_missing = _plan(view, positions, stored, sources)
         make_room(sum(number * entries[depth].feature_bytes for depth, number in num_missing.items()))
         writers = {depth: Writer(entries[depth]) for depth in num_missing}
@@ -104,13 +111,16 @@ def extract_missing(
         report = stack.enter_context(progress(len(positions)))
         # What was computed before an error or Ctrl-C is kept.
         stack.enter_context(flushing(writers))
-        batches = _inputs(view, positions, {**sources, **stored}.get(start), wanted, device)
-        for batch_positions, (inputs, below) in zip(positions.split(BATCH_SIZE), batches, strict=True):
+        num_done = 0
+        for inputs, below in _inputs(view, positions, {**sources, **stored}.get(start), wanted, device):
+            batch_positions = positions[num_done : num_done + len(inputs)]
+            num_done += len(inputs)
             outputs, pooled = extractor.with_pooled(inputs, start, list(writers), wanted)
             for depth, writer in writers.items():
                 records = stored[depth].layout.record(outputs, below | pooled)
                 writer.add(view.content_hashes[batch_positions.numpy()], records)
             report(len(batch_positions))
+        assert num_done == len(positions), "a view yields each of its inputs"
     return ExtractionStats(num_images, len(positions), time.perf_counter() - started)
 
 

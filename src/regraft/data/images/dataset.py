@@ -18,6 +18,7 @@ from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_some, flips_of, train_view_of_arrays
 from regraft.data.loader import InputDataset
+from regraft.data.sampler import step_seed
 from regraft.data.sources.base import Samples
 
 
@@ -28,11 +29,6 @@ class RawBatch(TypedDict, total=False):
     targets: Tensor
     indices: Tensor
     draw_seed: int
-
-
-def step_seed(seed: int, key: BatchKey) -> int:
-    """Returns the `draw_seed` of a training batch."""
-    return derive_seed(seed, "step", key.epoch, key.step)
 
 
 class BatchDataset(InputDataset):

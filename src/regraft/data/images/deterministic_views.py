@@ -74,6 +74,10 @@ class ImageView:
         draws = {} if is_flipped else {"view": self.view, "seed": self.seed}
         return fields | {"augment": asdict(self.augment)} | draws
 
+    def arranged(self, positions: Tensor) -> Tensor:
+        """Returns positions as they are."""
+        return positions
+
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Yields the images at some positions in the split, in order, normalised, on the device.
 

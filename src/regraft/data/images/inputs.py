@@ -22,6 +22,8 @@ from regraft.data.prepared import PreparedData
 class ImageInputs:
     """Images of a prepared data set as inputs of a model."""
 
+    kind = "image"
+
     def __init__(self, prepared: PreparedData, input_spec: ImageSpec, options: InputOptions) -> None:
         self._prepared = prepared
         self._input_spec = replace(input_spec, background=options.background, value_range=options.value_range)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class ArrayImages:
         pixels: (num_images, channels, height, width), uint8.
         labels: class indices, (num_images,), int64; or (num_images, num_outputs), float32, see `Samples`.
     """
+
+    kind: ClassVar[str] = "image"
 
     pixels: Tensor
     labels: Tensor
@@ -73,6 +75,8 @@ class FileImages:
         labels: class indices, (num_images,), int64; or (num_images, num_outputs), float32, see `Samples`.
         known_hashes: (num_images, HASH_BYTES), uint8: of files that this process has read already; zeros for others.
     """
+
+    kind: ClassVar[str] = "image"
 
     root: str
     names: bytes

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -67,6 +67,9 @@ class Columns:
 
 class Samples(Protocol):
     """Labelled samples of one modality, such as `data.images.samples.ArrayImages`."""
+
+    kind: ClassVar[str]
+    """The kind of input spec that they are for, `image` or `text`."""
 
     @property
     def labels(self) -> Tensor:

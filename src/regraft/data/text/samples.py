@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ class Texts:
         offsets: (num_texts + 1,), int64: text i is `letters[offsets[i]:offsets[i + 1]]`.
         labels: class indices, (num_texts,), int64; or (num_texts, num_outputs), float32, see `Samples`.
     """
+
+    kind: ClassVar[str] = "text"
 
     letters: bytes
     offsets: Tensor
