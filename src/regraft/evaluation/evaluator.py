@@ -181,7 +181,7 @@ class Evaluator:
         limit = getattr(self._trainer, f"limit_{split}_batches")  # an integer is a number, a float a fraction of them
         num_batches = min(len(loader), limit) if isinstance(limit, int) else math.floor(len(loader) * limit)
         num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
-        batches = ((batch["inputs"], batch["targets"]) for batch in islice(loader, num_batches))
+        batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
         with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
             error = partial(model.task.error, names=model.class_names)
