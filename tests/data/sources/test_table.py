@@ -267,6 +267,31 @@ def test_several_labels_and_numbers(photos: Path) -> None:
     assert splits.train.labels.tolist() == [[0.0], [0.5], [1.0]]
 
 
+def test_a_row_for_each_label_of_an_image(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [("photo000.png", "cat"), ("photo001.png", "dog"), ("photo000.png", "dog"), ("photo002.png", "")]
+    rows += [("photo000.png", "bird"), ("photo002.png", "cat")]
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(table(photos / "a.csv", rows), task="multilabel")
+    assert splits.class_names == ("bird", "cat", "dog")
+    assert files(splits.train) == named(0, 1, 2)
+    assert splits.train.labels.tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
+    assert "Rows that add a label to the file of an earlier row: 3." in caplog.text
+    messages = errors_of(table(photos / "a.csv", rows))
+    assert "with another label: line 4 (photo000.png)" in messages[-1]
+    assert "add task=multilabel if each is one of several labels of its file" in messages[-1]
+
+
+def test_rows_for_labels_that_contradict_each_other(photos: Path) -> None:
+    grouped = [("photo000.png", "cat", "p1"), ("photo000.png", "dog", "p2"), ("photo000.png", "cat", "p1")]
+    messages = errors_of(table(photos / "a.csv", grouped, "image,label,group"), task="multilabel")
+    assert "the file of an earlier row in another group: line 3" in messages[0]
+    assert "the file of an earlier row with the same label: line 4" in messages[1]
+    assert len(messages) == 2
+    cells = [("photo000.png", "cat|dog"), ("photo000.png", "bird")]
+    (message,) = errors_of(table(photos / "a.csv", cells), task="multilabel")
+    assert "the file of an earlier row with another label: line 3" in message
+
+
 def test_bad_numbers_are_listed(photos: Path) -> None:
     values = ["1,5", "inf", "nan", "x", "", "3"]
     rows = [(name, value) for name, value in zip(named(*range(6)), values, strict=True)]

@@ -211,6 +211,8 @@ class LabelledTable:
         errors = collected.errors(self._task, self._on_error)
         if errors:
             raise ConfigErrors(errors)
+        if collected.num_joined:
+            _log.info("Rows that add a label to the file of an earlier row: %s.", f"{collected.num_joined:,}")
         if collected.summary:
             _log.warning("Rows that are left out (data.on_error=skip): %s.", collected.summary)
         return collected

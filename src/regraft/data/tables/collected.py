@@ -11,6 +11,7 @@ from regraft.data.tables.faults import Faults
 from regraft.data.tables.packed import PackedText
 from regraft.data.tables.reading import Table
 from regraft.data.tables.rows import InputReader, MakeLabels, Roles, RowParser, Rows
+from regraft.data.tables.targets import SeparatedLabels
 
 
 class Collected:
@@ -23,6 +24,7 @@ class Collected:
         rows: those of each split.
         kept: (num_rows,), bool, of each split: which rows are used.
         unlabelled: the inputs of a test split without labels.
+        num_joined: rows that add a label to the file of an earlier row.
     """
 
     def __init__(self, *, are_files: bool) -> None:
@@ -30,6 +32,7 @@ class Collected:
         self.rows: dict[str, Rows] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.unlabelled = PackedText()
+        self.num_joined = 0
         self._errors: list[ConfigError] = []
         self._faults: list[Faults] = []
         self._faults_of: dict[str, Faults] = {}
@@ -95,25 +98,48 @@ class Collected:
         return found
 
     def _find_repeated(self) -> None:
-        """Marks rows whose file an earlier row has, and all of them if their labels differ."""
+        """Marks rows whose file an earlier row has, and all of them if their labels differ.
+
+        Where each row has one of several labels, as in Open Images, the earlier row gets the labels of the others.
+        """
         splits = list(self.rows)
         if not splits:
             return
+        single = {
+            split: rows.labels.single() for split, rows in self.rows.items() if isinstance(rows.labels, SeparatedLabels)
+        }
         starts = np.cumsum([0, *(len(self.rows[split]) for split in splits)])
         hashes = np.concatenate([np.frombuffer(self.rows[split].hashes, np.int64) for split in splits])
         for group in _repeated(hashes):
             places = [self._place(splits, starts, position) for position in group.tolist()]
             first_split, first = places[0]
             file = self.rows[first_split].inputs[first]
+            names = single.get(first_split)
+            joined = None if names is None else {names[first]}
             for split, row in places[1:]:
                 rows = self.rows[split]
                 if rows.inputs[row] != file:  # two files with the same hash
                     continue
-                kind = "other_split" if split != first_split else self._kind(rows, first, row)
                 self.kept[split][row] = False
+                if split != first_split:
+                    kind = "other_split"
+                elif joined is None or names is None:
+                    kind = self._kind(rows, first, row)
+                elif rows.roles.group is not None and rows.groups.codes[first] != rows.groups.codes[row]:
+                    kind = "other_group"
+                elif names[row] not in joined:
+                    joined.add(names[row])
+                    self.num_joined += 1
+                    continue
+                else:
+                    kind = "same_label"
                 if kind == "other_label":
                     self.kept[split][first] = False
                 self._faults_of[split].add(kind, rows.numbers[row], file, file=file)
+            if joined is not None and len(joined) > 1:
+                labels = self.rows[first_split].labels
+                assert isinstance(labels, SeparatedLabels)
+                labels.replace(first, joined)
 
     @staticmethod
     def _place(splits: Sequence[str], starts: np.ndarray, position: int) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from regraft.data.findings import readable
 
 _MAX_NAMED = 10
 _MAX_DETAIL = 80
-_OTHER_LABEL = "Keep one of the rows, or write all labels of a file in one cell, as in cat|dog, with task=multilabel"
+_OTHER_LABEL = "Keep one of the rows, or add task=multilabel if each is one of several labels of its file"
 _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "encoding": (
         "data.encoding",
@@ -41,6 +41,7 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "bad_weight": ("data.weight", "a weight that isn't a number above 0", "Correct them"),
     "other_label": ("data.path", "the file of an earlier row with another label", _OTHER_LABEL),
     "same_label": ("data.path", "the file of an earlier row with the same label", "Remove them"),
+    "other_group": ("data.group", "the file of an earlier row in another group", "Write the same group"),
     "other_split": ("data.split", "the file of an earlier row in another split", "Keep one of the rows"),
 }
 """By kind: the config key, what the rows have, and the fix."""

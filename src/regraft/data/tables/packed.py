@@ -56,6 +56,10 @@ class Coded(Generic[T]):
         """Appends a value."""
         self.codes.append(self.numbers.setdefault(value, len(self.numbers)))
 
+    def replace(self, row: int, value: T) -> None:
+        """Replaces the value of a row."""
+        self.codes[row] = self.numbers.setdefault(value, len(self.numbers))
+
     @property
     def values(self) -> list[T]:
         """The values by their numbers."""

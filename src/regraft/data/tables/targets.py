@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,6 +95,18 @@ class SeparatedLabels(Labels):
     def append(self, label: tuple[str, ...]) -> None:
         """Appends the labels of a row."""
         self._coded.append(label)
+
+    def single(self) -> list[str] | None:
+        """Returns the label of each row, empty for none; None if a row has several."""
+        values = self._coded.values
+        if any(len(value) > 1 for value in values):
+            return None
+        names = ["".join(value) for value in values]
+        return [names[code] for code in self._coded.codes]
+
+    def replace(self, row: int, labels: Iterable[str]) -> None:
+        """Replaces the labels of a row."""
+        self._coded.replace(row, tuple(sorted(filter(None, labels))))
 
     def key(self, row: int) -> int:
         """Returns the number of the combination."""
