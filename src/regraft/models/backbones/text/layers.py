@@ -1,0 +1,300 @@
+"""Stages of the encoders and decoders of transformers: embeddings, layer0, layer1, ..., pool.
+
+Each stage runs the library's own forward, with modules that pass their input on in the place of those of the other
+stages. What a layer needs besides its input (masks, rotary embeddings, positions) is therefore computed as the library
+does it, from the hidden states and the mask alone.
+"""
+
+import copy
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from regraft.models.backbones.text.pooling import Pool, mask_of
+
+_LOGGER = logging.getLogger(__name__)
+_TOLERANCE = 1e-5
+"""Relative to the largest magnitude."""
+
+
+class _SplitError(Exception):
+    """A model's layers don't follow one another, or need more than hidden states and the mask."""
+
+
+class _Skipped(nn.Module):
+    """In the place of a layer or another module that belongs to another stage: returns its input.
+
+    Args:
+        num_outputs: of a layer that returns a tuple; 0 for a tensor.
+    """
+
+    def __init__(self, module: nn.Module, num_outputs: int = 0) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.is_embedding = isinstance(module, nn.Embedding)
+        # The library chooses a layer's mask by attributes such as `attention_type`.
+        for name, value in vars(module).items():
+            if isinstance(value, str | int | float) and name not in vars(self):
+                setattr(self, name, value)
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        """Returns the first hidden states that are given; zero in the place of embeddings, which are added."""
+        given = (each for each in (*arguments, *options.values()) if isinstance(each, Tensor) and each.dim() == 3)
+        value = None if self.is_embedding else next((each for each in given if each.is_floating_point()), None)
+        if value is None:
+            return torch.zeros(())
+        return (value, *[None] * (self.num_outputs - 1)) if self.num_outputs else value
+
+
+class _Borrowed(nn.Module):
+    """A module of the first stage that layers need too, such as embeddings of relative positions, not registered."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._of = [module]
+
+    @property
+    def weight(self) -> Any:
+        """The module's weight."""
+        return self._of[0].weight
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        """Returns the module's output."""
+        return self._of[0](*arguments, **options)
+
+
+class Stage(nn.Module):
+    """One stage of a model of transformers.
+
+    Args:
+        model: with `_Skipped` in the place of the modules of other stages.
+        padding_id: the token that the model is given at padding, if the stage takes token ids.
+        dropout: of the output, if the model has it elsewhere too.
+        pool: of the last stage.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        padding_id: int | None = None,
+        dropout: nn.Module | None = None,
+        pool: Pool | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.padding_id = padding_id
+        self.dropout = dropout
+        self.pool = pool
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns hidden states (batch, length, width), zero at padding; the last stage features (batch, width).
+
+        Args:
+            inputs: token ids (batch, length), -1 at padding; or hidden states, zero at padding.
+        """
+        mask = mask_of(inputs)
+        is_padded = _is_padded(mask)
+        given = {"attention_mask": _attended(mask) if is_padded or mask.is_meta else None}
+        if self.padding_id is None:
+            hidden = self.model(inputs_embeds=inputs, **given).last_hidden_state
+        else:
+            ids = inputs.masked_fill(~mask, self.padding_id) if is_padded else inputs
+            hidden = self.model(input_ids=ids, **given).last_hidden_state
+        if self.dropout is not None:
+            hidden = self.dropout(hidden)
+        if self.pool is not None:
+            return cast(Tensor, self.pool(hidden, mask))
+        return hidden * mask[..., None].to(hidden.dtype) if is_padded else hidden
+
+
+def _is_padded(mask: Tensor) -> bool:
+    """Whether there may be padding; where values can't be read, or only slowly, there may be."""
+    if mask.is_meta:
+        return False
+    return mask.device.type != "cpu" or torch.compiler.is_compiling() or not mask.all()
+
+
+def _attended(mask: Tensor) -> Tensor:
+    """Returns the mask that attention gets; it has a token in a text without any, because a mean of none is NaN."""
+    if mask.is_meta:  # the library reads the values of any mask but one for each pair of tokens
+        return mask[:, None, None].expand(-1, 1, mask.shape[1], -1)
+    first = torch.zeros_like(mask[:1]).index_fill(1, torch.zeros(1, dtype=torch.int64, device=mask.device), True)
+    return (mask | first).long()
+
+
+def split(model: nn.Module, pool: str | None, name: str) -> tuple[dict[str, nn.Module], str]:
+    """Returns the stages of a model of transformers, whose composition gives features, by name, and their pooling.
+
+    Every parameter that hidden states depend on is in exactly one stage, under the library's name. A model whose layers
+    need more than hidden states and the mask becomes the one stage `backbone`, with a warning.
+
+    Args:
+        model: maps token ids to hidden states, without cache; it is taken apart.
+        pool: the pooling of the last hidden states; None for the last token of a causal model, and the mean of others.
+        name: the model's, for the log.
+    """
+    was_training = model.training
+    model.eval()
+    _keep_frequencies_exact(model)
+    ids = _tried_ids(model)
+    expected = _run(Stage(model, padding_id=_padding_id(model)), ids)
+    last = Pool(pool or ("last" if _is_causal(expected) else "mean"))
+    try:
+        stages = _split(model, ids)
+        got = _run(nn.Sequential(*stages.values()), ids)
+        error = float((got - expected).abs().max() / expected.abs().max())
+        if not error <= _TOLERANCE:
+            raise _SplitError(f"the stages' output differs by {error:.1e} of its largest value")
+        stages["pool"].pool = last
+    except Exception as error:  # what taking apart unknown code raises is open-ended
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        _LOGGER.warning("%s can't be split into layers (%s); it is one stage, `backbone`.", name, reason)
+        stages = {"backbone": Stage(model, padding_id=_padding_id(model), pool=last)}
+    for stage in stages.values():
+        stage.train(was_training)
+    return stages, last.kind
+
+
+def _split(model: nn.Module, ids: Tensor) -> dict[str, nn.Module]:
+    """Returns the stages without the pooling."""
+    order, num_outputs = _called(model, ids)
+    path, layers = _layers(model, order)
+    first, last = order.index(f"{path}.0"), order.index(f"{path}.{len(layers) - 1}")
+    before, after, both = _others(model, path, order[:first], order[last:])
+    beside = [each for each in model.get_submodule(path.rpartition(".")[0]).children() if each in before]
+    if any(first < index < last and not name.startswith(f"{path}.") for index, name in enumerate(order)):
+        raise _SplitError("modules are called between its layers")
+    _share_position_bias(layers)
+    skipped: dict[int, Any] = {id(each): _Skipped(each) for each in (*before, *after, *both)}
+    if "." in path:
+        skipped |= {id(each): _Borrowed(each) for each in beside}
+    skipped |= {id(each): _Skipped(each, num_outputs[f"{path}.{index}"]) for index, each in enumerate(layers)}
+    skipped[id(model.config)] = model.config
+
+    def shell(*kept: nn.Module) -> nn.Module:
+        # What is looked up here isn't copied.
+        return copy.deepcopy(model, skipped | {id(each): each for each in kept})
+
+    dropouts: list[Any] = [copy.deepcopy(each) for each in both * 2] or [None, None]
+    stages: dict[str, nn.Module] = {
+        "embeddings": Stage(shell(*before), padding_id=_padding_id(model), dropout=dropouts[0])
+    }
+    stages |= {f"layer{index}": Stage(shell(layer)) for index, layer in enumerate(layers)}
+    return stages | {"pool": Stage(shell(*after), dropout=dropouts[1])}
+
+
+def _called(model: nn.Module, ids: Tensor) -> tuple[list[str], dict[str, int]]:
+    """Returns the names of modules in the order of their calls, and how many outputs each gives, 0 for a tensor."""
+    order: list[str] = []
+    num_outputs: dict[str, int] = {}
+
+    def hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            num_outputs[name] = len(output) if isinstance(output, tuple) else 0
+
+        return lambda *_: order.append(name), note
+
+    handles = []
+    for name, module in model.named_modules():
+        called, returned = hooks(name)
+        handles += [module.register_forward_pre_hook(called), module.register_forward_hook(returned)]
+    try:
+        _run(Stage(model, padding_id=_padding_id(model)), ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order, num_outputs
+
+
+def _layers(model: nn.Module, order: list[str]) -> tuple[str, nn.ModuleList]:
+    """Returns the outermost list of modules that are each called once, one after the other, and its name."""
+    found = []
+    for path, module in model.named_modules():
+        names = [f"{path}.{index}" for index in range(len(module))] if isinstance(module, nn.ModuleList) else []
+        if names and [name for name in order if name in set(names)] == names:
+            found.append((path, cast(nn.ModuleList, module)))
+    if not found:
+        raise _SplitError("it has no list of layers that are each called once")
+    return min(found, key=lambda each: (each[0].count("."), -len(each[1])))
+
+
+def _others(
+    model: nn.Module, path: str, before: list[str], after: list[str]
+) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+    """Returns the modules beside the layers that are called before them, after them, and on both sides.
+
+    Those without parameters, such as rotary embeddings, aren't among them: each stage has a copy.
+    """
+    found: tuple[list[nn.Module], list[nn.Module], list[nn.Module]] = ([], [], [])
+    parts = path.split(".")
+    for holder in [".".join(parts[:depth]) for depth in range(len(parts))]:
+        module = model.get_submodule(holder)
+        if next(module.parameters(recurse=False), None) is not None:
+            raise _SplitError(f"{type(module).__name__} has parameters outside of its layers")
+        for name, child in module.named_children():
+            full = f"{holder}.{name}".lstrip(".")
+            is_dropout = any(isinstance(each, nn.Dropout) for each in child.modules())
+            if f"{path}.".startswith(f"{full}.") or not (is_dropout or [*child.parameters()]):
+                continue
+            sides = [full in names for names in (before, after)]
+            if all(sides) and not (isinstance(child, nn.Dropout) and before[-1] == after[-1] == full):
+                raise _SplitError(f"{full} is called before its layers and after them")
+            found[2 if all(sides) else 1 if sides[1] else 0].append(child)
+    return found
+
+
+def _share_position_bias(layers: nn.ModuleList) -> None:
+    """Lets each layer compute the relative positions' bias of the first one, as T5's layers pass it on.
+
+    The embedding stays a part of the first layer: the others refer to it without registering it.
+    """
+    attentions = [
+        [each for each in layer.modules() if hasattr(each, "has_relative_attention_bias")] for layer in layers
+    ]
+    for attention in itertools.chain.from_iterable(attentions[1:]):
+        if not attention.has_relative_attention_bias:
+            vars(attention)["relative_attention_bias"] = attentions[0][0].relative_attention_bias
+            attention.has_relative_attention_bias = True  # type: ignore[assignment]
+
+
+def _keep_frequencies_exact(model: nn.Module) -> None:
+    """Makes the frequencies of rotary embeddings plain attributes, which aren't rounded with a model to bfloat16.
+
+    Rounded ones would be those of other positions. The library moves them to the device of what they turn.
+    """
+    for module in model.modules():
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            if name.endswith("inv_freq"):
+                delattr(module, name)
+                setattr(module, name, buffer.detach().clone())  # which isn't marked as a buffer
+
+
+def _padding_id(model: Any) -> int:
+    # RoBERTa counts positions by it.
+    found = model.config.pad_token_id
+    return found if isinstance(found, int) and 0 <= found < model.config.vocab_size else 0
+
+
+def _tried_ids(model: Any) -> Tensor:
+    """Returns two texts, (2, 9), of 9 and 7 tokens, the first 5 of which are the same."""
+    used = [each for each in range(min(model.config.vocab_size, 30)) if each != model.config.pad_token_id]
+    first, second = ([used[(start + step) % len(used)] for step in range(9)] for start in (1, 1))
+    second[5:] = [used[0], used[-1], -1, -1]
+    device = next(model.parameters()).device
+    return torch.tensor([first, second], device=device)
+
+
+@torch.no_grad()
+def _run(module: nn.Module, ids: Tensor) -> Tensor:
+    return cast(Tensor, module(ids))
+
+
+def _is_causal(hidden: Tensor) -> bool:
+    """Whether the hidden states of the same first tokens, before other ones, are the same."""
+    first, second = hidden[:, :5]
+    return bool((first - second).abs().max() <= _TOLERANCE * hidden.abs().max())
