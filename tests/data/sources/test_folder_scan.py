@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from helpers.planted import encoded, photo, write
+from regraft.data.images.file_reading.problems import is_image
 from regraft.data.sources.folder_scan import scan
-from regraft.data.sources.tree import Tree
+from regraft.data.sources.tree import FileKind, Tree
 
-EXTENSIONS = {"jpg", "png"}
+KIND = FileKind("image", {"jpg", "png"}, "jpg", is_image)
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path) -> Tree:
-    return scan(root, EXTENSIONS)
+    return scan(root, KIND)
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "ant"])
@@ -248,6 +249,6 @@ def test_images_without_an_extension_and_with_the_query_of_a_url_are_images(tmp_
     for name in ("photo", "b.jpg?w=300", "c.PNG?x=1.y", "README", "d.txt?w=300"):
         write(tmp_path / "ant" / name, b"read me" if name == "README" else image)
     (tmp_path / "ant" / "dead").symlink_to(tmp_path / "nowhere")
-    tree = scan(tmp_path, EXTENSIONS)
+    tree = scan(tmp_path, KIND)
     assert tree.classes["train"]["ant"] == ["ant/b.jpg?w=300", "ant/c.PNG?x=1.y", "ant/photo"]
     assert (tree.apart["other"], tree.apart["special"]) == (["ant/README", "ant/d.txt?w=300"], ["ant/dead"])

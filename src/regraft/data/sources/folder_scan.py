@@ -5,14 +5,14 @@ Problems are collected, not raised: a training refuses the folder, a check lists
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of
-from regraft.data.images.file_reading.problems import NUM_BYTES, is_image
+from regraft.data.images.file_reading.problems import NUM_BYTES
 from regraft.data.sources import layout
-from regraft.data.sources.tree import ALL_ARE_CLASSES, EXPECTED_FOLDERS, NAME_THE_SPLITS, Tree, class_errors
+from regraft.data.sources.tree import ALL_ARE_CLASSES, NAME_THE_SPLITS, FileKind, Tree, class_errors
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -23,37 +23,36 @@ _KINDS = {
 }
 
 
-def scan(root: Path, extensions: Collection[str], splits: dict[str, str] | None = None) -> Tree:
+def scan(root: Path, kind: FileKind, splits: dict[str, str] | None = None) -> Tree:
     """Returns the content of an existing folder.
 
     Args:
-        extensions: those of images, in lower case without the dot.
+        kind: of the files.
         splits: the folder of each split, see `layout.given_folders`; None finds them by their names.
     """
-    tree = Tree(root)
-    scanner = _Scanner(tree, extensions)
+    tree = Tree(root, kind)
+    scanner = _Scanner(tree)
     scanner.find_splits(splits)
     for split in layout.SPLITS:
         if split in tree.folders and not (splits is None and split == "test" and scanner.take_unlabelled()):
             scanner.add_classes(split)
     if splits is None:
         scanner.require_classes()
-    tree.errors.extend(class_errors(tree, extensions))
+    tree.errors.extend(class_errors(tree))
     return tree
 
 
-def scan_images(root: Path, extensions: Collection[str]) -> tuple[list[str], Tree]:
+def scan_images(root: Path, kind: FileKind) -> tuple[list[str], Tree]:
     """Returns the sorted paths of all images in a folder, at any depth, and a tree of what is ignored."""
-    tree = Tree(root)
-    return sorted(_Scanner(tree, extensions).images_of("")), tree
+    tree = Tree(root, kind)
+    return sorted(_Scanner(tree).images_of("")), tree
 
 
 class _Scanner:
     """Fills in a tree. Links to the root or a folder above it aren't followed: all images would be of one class."""
 
-    def __init__(self, tree: Tree, extensions: Collection[str]) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._extensions = extensions
         resolved = tree.root.resolve()
         self._above = {_id_of(folder) for folder in (resolved, *resolved.parents)}
 
@@ -91,7 +90,7 @@ class _Scanner:
         first = [present[0] for present in found.folders.values()]
         beside = sorted(set(names) - set(first))
         if "train" not in tree.folders:
-            sentence = f"{tree.root} has {', '.join(first)} but no train; {EXPECTED_FOLDERS}. {NAME_THE_SPLITS}, or "
+            sentence = f"{tree.root} has {', '.join(first)} but no train; {tree.kind.expected}. {NAME_THE_SPLITS}, or "
             self._refuse("no_train", f"{sentence}{ALL_ARE_CLASSES}.", [])
         elif len(first) == 1:
             self._require_no_class_beside(first[0], beside)
@@ -115,7 +114,10 @@ class _Scanner:
         classes = self._with_images(beside)
         if classes:
             inner = self._subfolders(train, is_noted=False)
-            sentence = f"{self._tree.root} has {train}, which is a split's name, beside {listed(classes)} with images. "
+            sentence = (
+                f"{self._tree.root} has {train}, which is a split's name, beside {listed(classes)} with "
+                f"{self._tree.kind.noun}s. "
+            )
             if inner:
                 sentence += f"If {train} holds the classes ({listed(inner)}): data.splits.train={train}. "
             sentence += f"If {train} is a class like the others: data.splits.train=."
@@ -123,7 +125,7 @@ class _Scanner:
 
     def _with_images(self, folders: list[str]) -> list[str]:
         """Returns the folders that hold an image, without those of runs."""
-        apart = _Scanner(Tree(self._tree.root), self._extensions)
+        apart = _Scanner(Tree(self._tree.root, self._tree.kind))
         return [each for each in folders if not _holds_runs(self._tree.root / each) and apart.images_of(each)]
 
     def _refuse(self, code: str, sentence: str, paths: list[str]) -> None:
@@ -179,8 +181,8 @@ class _Scanner:
             self._refuse("splits_below", f"{sentence}Use data.root={tree.root / names[0]}.", names)
         elif all(len(layout.layout_of(each).folders) > 1 for each in inner.values()):
             sentence = (
-                f"{tree.root} has {listed(subfolders)} in each class ({listed(names)}); {EXPECTED_FOLDERS}. Move them, "
-                "or take all as one split with data.splits.train=."
+                f"{tree.root} has {listed(subfolders)} in each class ({listed(names)}); {tree.kind.expected}. Move "
+                "them, or take all as one split with data.splits.train=."
             )
             self._refuse("splits_in_classes", sentence, names)
         elif layout.is_ambiguous(inner):
@@ -231,13 +233,13 @@ class _Scanner:
 
     def _is_named_as_image(self, name: str) -> bool:
         """Whether a name has an image's extension, perhaps followed by the query of a URL, as `?w=300`."""
-        return name.partition("?")[0].rpartition(".")[2].lower() in self._extensions
+        return name.partition("?")[0].rpartition(".")[2].lower() in self._tree.kind.extensions
 
     def _holds_image(self, path: str) -> bool:
         """Whether a file is an image by its first bytes; False if it can't be read."""
         try:
             with (self._tree.root / path).open("rb") as file:
-                return is_image(file.read(NUM_BYTES))
+                return self._tree.kind.is_one(file.read(NUM_BYTES))
         except OSError:
             return False
 

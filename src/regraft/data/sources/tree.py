@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError
@@ -12,7 +12,6 @@ from regraft.core.errors import MissingFileError, listed
 from regraft.data.findings import Finding, Item, items_of
 from regraft.data.tables.reading import SUFFIXES
 
-EXPECTED_FOLDERS = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
 _OF_LAYOUT = frozenset(
@@ -24,11 +23,40 @@ _OF_LAYOUT = frozenset(
 """Codes of errors with which the classes and splits that were found may be something else."""
 
 
+@dataclass(frozen=True)
+class FileKind:
+    """The files that a folder of classes consists of.
+
+    Attributes:
+        noun: what one is called, `image` or `text`.
+        extensions: in lower case without the dot.
+        example: one of them.
+        is_one: whether a file without an extension is one, by its first bytes.
+    """
+
+    noun: str
+    extensions: Collection[str]
+    example: str
+    is_one: Callable[[bytes], bool]
+
+    @property
+    def possessive(self) -> str:
+        """The noun as in `an image's`."""
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}'s"
+
+    @property
+    def expected(self) -> str:
+        """The folders that are expected."""
+        files = f"CLASS/*.{self.example}"
+        return f"expected ROOT/train/{files} with ROOT/val and ROOT/test optional, or ROOT/{files}"
+
+
 @dataclass
 class Tree:
     """The result of a scan. Paths are relative to the root, in the spelling of the file system.
 
     Attributes:
+        kind: of the files, which are called images here.
         folders: folder of each split; empty for the train split of a flat tree.
         classes: sorted images of each class, by split; val and test may lack some.
         class_folders: folder of each class, by split.
@@ -41,6 +69,7 @@ class Tree:
     """
 
     root: Path
+    kind: FileKind
     folders: dict[str, str] = field(default_factory=dict)
     classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     class_folders: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -65,13 +94,13 @@ class Tree:
         return [name for name in self.classes["train"] if not self.classes[split].get(name)]
 
 
-def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
+def class_errors(tree: Tree) -> Iterator[Finding]:
     """Yields the findings about classes that prevent a training."""
     for split, classes in tree.classes.items():
         folder, folders = tree.root / tree.folders[split], tree.class_folders[split]
         if not classes and not (split == "train" and tree.errors):  # which say what to do
             fix = "" if split == "train" else " Add them, or remove the folder."
-            sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
+            sentence = f"{folder} has no class folders; {tree.kind.expected}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
             if name.encode(errors="replace").decode() != name:
@@ -83,10 +112,11 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
         if split == "train" or not any(classes.values())
     }
     if any(empty.values()):
+        noun = tree.kind.noun
         paths = [path for group in empty.values() for path in group]
         sentence = (
-            f"no image in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
-            f"image extensions: {', '.join(sorted(extensions))}. Add images or remove the folder."
+            f"no {noun} in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
+            f"{noun} extensions: {', '.join(sorted(tree.kind.extensions))}. Add {noun}s or remove the folder."
         )
         yield Finding("empty_class", "error", sentence, items_of(paths))
     for split in tree.classes if tree.classes.get("train") else ():

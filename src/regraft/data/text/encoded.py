@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError, listed
 from regraft.core.input_spec import TextSpec, padded, padded_length
+from regraft.data.findings import counted
 from regraft.data.splits import Part
 from regraft.data.text.cleaning import COLUMN_SEPARATOR
 from regraft.data.text.samples import Texts
@@ -58,7 +59,7 @@ def encoded(part: Part, spec: TextSpec) -> EncodedTexts:
     if empty:
         shown = listed(repr(part.samples[int(index)][:_NUM_SHOWN]) for index in empty)
         raise ConfigError(
-            "data.text", f"the tokenizer finds nothing in {len(empty):,} texts: {shown}", fix="Remove them."
+            "data.text", f"the tokenizer finds no token in {counted(len(empty), 'text')}: {shown}", fix="Remove them."
         )
     ids = np.concatenate(found) if found else np.zeros(0, np.int32)
     return EncodedTexts(ids, lengths.cumsum(), spec.max_length)

@@ -16,7 +16,7 @@ from regraft.core.seeding import derive_seed
 from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.samples import ArrayImages, FileImages
-from regraft.data.sources.folder import EXTENSIONS
+from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
 from regraft.data.splits import Part
 from regraft.deployment.classifier import Classifier
@@ -95,7 +95,7 @@ def of_folder(
     folder: Path, class_names: Sequence[str], pixel_format: PixelFormat, least_side: int | None
 ) -> SampleImages:
     """Returns the images in a folder, at any depth; labelled if each lies in a folder named after a class."""
-    paths = [folder / path for path in scan_images(folder, EXTENSIONS)[0] if (folder / path).is_file()]
+    paths = [folder / path for path in scan_images(folder, IMAGES)[0] if (folder / path).is_file()]
     if not paths:
         raise ConfigError(
             "images", f"no image in folder {folder}", allowed=f"files that end in {', '.join(sorted(EXTENSIONS))}"

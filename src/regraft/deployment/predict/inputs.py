@@ -11,7 +11,7 @@ from typing import cast
 
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import counted, readable
-from regraft.data.sources.folder import EXTENSIONS
+from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
 
 STDIN = "-"
@@ -88,7 +88,7 @@ def _inputs(images: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
 
 
 def _of_folder(folder: Path) -> Inputs:
-    paths, found = scan_images(folder, EXTENSIONS)
+    paths, found = scan_images(folder, IMAGES)
     faults = [fault.sentence for fault in found.errors]
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
