@@ -27,7 +27,7 @@ class Images:
 
 def data(**options) -> FeatureDataModule:
     features = StoredFeatures(InMemoryEntry((4,), torch.float32), RecordLayout(2, (4,), {}), [slice(0, 4)], (4,))
-    table = FeatureTable(2, [features], [torch.arange(5)], torch.arange(5), torch.zeros(5))
+    table = FeatureTable(2, [features.gather], (4,), torch.arange(5), torch.zeros(5))
     plan = [CutPhase(0, 2, 2, 2), CutPhase(2, 2, 0, 0)]
     made = FeatureDataModule(
         Images(),

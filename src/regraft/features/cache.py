@@ -12,14 +12,15 @@ from regraft.core.content_hash import code_hash
 from regraft.core.processor import has_bfloat16
 from regraft.core.types import Backbone
 from regraft.features.cut import Costs
-from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
+from regraft.features.extract import ExtractionStats, extract_missing, missing_positions
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.features.fingerprint import input_fields, stage_fingerprints
-from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures
+from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures, StoredTokens
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
 from regraft.features.store.store import FeatureStore, NoRoomError
 from regraft.features.table import FeatureTable
+from regraft.features.view import InputView
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,10 @@ class FeatureCache:
         """Returns the features of a depth under a view's transform, as far as they are stored."""
         layout = self._record_layout(depth)
         entry = self.store.entry(view, self._fields(view, depth), self._label(view, depth), (layout.width,))
-        return StoredFeatures(entry, layout, self._layout.features(layout), self.costs.feature_shapes[depth])
+        shape, parts = self.costs.feature_shapes[depth], self._layout.features(layout)
+        if self._spec.is_of_one_shape(shape):
+            return StoredFeatures(entry, layout, parts, shape)
+        return StoredTokens(entry, layout, parts, layout.shape)
 
     def has_entry(self, view: Any, depth: int) -> bool:
         """Whether the store has an entry of a depth under a view's transform."""
@@ -163,20 +167,20 @@ class FeatureCache:
         """Decides where all missing features will be kept, before any are computed; NoRoomError if nowhere."""
         reserved = 0
         # All entries are opened first, because an open entry isn't evicted.
-        wanted = [(view, self._entries(view, depths)) for views, depths in splits for view in views]
-        for view, entries in wanted:
-            missing = sum(len(missing_positions(view, [entry])) * entry.feature_bytes for entry in entries)
+        wanted = [(view, [self.stored(view, depth) for depth in depths]) for views, depths in splits for view in views]
+        for view, stored in wanted:
+            missing = sum(each.num_bytes(view, missing_positions(view, [each.entry])) for each in stored)
             if not missing:
                 continue
             try:
-                self.store.make_room(reserved + missing, entries)
+                self.store.make_room(reserved + missing, [each.entry for each in stored])
                 reserved += missing
             except NoRoomError:
                 raise
             except OSError as error:
                 if not self.store.is_any_in_memory:
                     log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, entries)
+                self.store.move_to_memory(view, stored)
 
     def ensure(self, views: Sequence[InputView], depths: Sequence[int]) -> ExtractionStats:
         """Computes and stores the missing features of a split; NoRoomError if they fit neither the disk nor memory."""
@@ -189,7 +193,7 @@ class FeatureCache:
             except OSError as error:
                 # The disk filled up, or the folder was removed, since there was room.
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, self._entries(view, depths))
+                self.store.move_to_memory(view, [self.stored(view, depth) for depth in depths])
                 stats.append(self._extract(view, depths))
         return ExtractionStats(
             sum(each.num_images for each in stats),
@@ -199,10 +203,8 @@ class FeatureCache:
 
     def table(self, views: Sequence[InputView], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
         """Returns the features of a split, by `indices` in the source, (num_images,), int64; call `ensure` first."""
-        stored = [self.stored(view, depth) for view in views]
-        slots = [each.find(view.content_hashes) for each, view in zip(stored, views, strict=True)]
-        assert all((found >= 0).all() for found in slots), "ensure() has computed all features"
-        return FeatureTable(depth, stored, slots, indices, targets)
+        gather = [self.stored(view, depth).of_view(view) for view in views]
+        return FeatureTable(depth, gather, self.costs.feature_shapes[depth], indices, targets)
 
     def seconds_per_flop(self, views: Sequence[InputView], depths: Sequence[int]) -> float | None:
         """Returns the time per operation of the slowest depth; None if it isn't known.
@@ -220,11 +222,12 @@ class FeatureCache:
         stored = {depth: self.stored(view, depth) for depth in depths}
         # Only features that are stored as they were computed are as good as pixels to continue from.
         is_lossless = self.settings.dtype in ("float32", self.precision)
-        below = [depth for depth in self.costs.feature_shapes if depth < max(depths) and self.has_entry(view, depth)]
+        whole = [depth for depth, shape in self.costs.feature_shapes.items() if self._spec.is_of_one_shape(shape)]
+        below = [depth for depth in whole if depth < max(depths) and self.has_entry(view, depth)]
         return extract_missing(
             view,
             stored,
-            {depth: self.stored(view, depth) for depth in below} | stored if is_lossless else {},
+            {depth: self.stored(view, depth) for depth in (*below, *depths) if depth in whole} if is_lossless else {},
             lambda: self.extractor(max(depths)),
             lambda num_bytes: self.store.make_room(num_bytes, [each.entry for each in stored.values()]),
             self.device,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from regraft.core.console import ProgressBar
 from regraft.features.extractor import FeatureExtractor
 from regraft.features.record import StoredFeatures
 from regraft.features.store.memory import FeatureEntry
+from regraft.features.view import InputView
 
 log = logging.getLogger(__name__)
 
@@ -23,30 +24,6 @@ BATCH_SIZE = 128
 
 _FLUSH_SECONDS = 15
 _FLUSH_BYTES = 256 * 2**20
-
-
-class InputView(Protocol):
-    """The inputs of a split under one deterministic transform, such as `data.images.deterministic_views.ImageView`.
-
-    `content_hashes` are (num_inputs, HASH_BYTES), uint8.
-    """
-
-    content_hashes: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    @property
-    def transform(self) -> dict[str, Any]:
-        """Plain types; equal transforms of equal inputs are equal."""
-
-    def arranged(self, positions: Tensor) -> Tensor:
-        """Returns positions in the order in which their inputs are computed."""
-
-    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the inputs at some positions in the split, in order, as the first stage takes them.
-
-        Each batch has `batch_size` or fewer inputs.
-        """
 
 
 @dataclass(frozen=True)
@@ -103,9 +80,9 @@ def extract_missing(
         if len(positions) == 0:
             return ExtractionStats(num_images, 0, 0.0)
         positions = view.arranged(positions)
-        start, num_missing = _plan(view, positions, stored, sources)
-        make_room(sum(number * entries[depth].feature_bytes for depth, number in num_missing.items()))
-        writers = {depth: Writer(entries[depth]) for depth in num_missing}
+        start, missing = _plan(view, positions, stored, sources)
+        make_room(sum(stored[depth].num_bytes(view, lacking) for depth, lacking in missing.items()))
+        writers = {depth: Writer(entries[depth]) for depth in missing}
         wanted = {depth for cut in writers for depth in stored[cut].layout.pooled}
         extractor = make_extractor()
         report = stack.enter_context(progress(len(positions)))
@@ -117,8 +94,8 @@ def extract_missing(
             num_done += len(inputs)
             outputs, pooled = extractor.with_pooled(inputs, start, list(writers), wanted)
             for depth, writer in writers.items():
-                records = stored[depth].layout.record(outputs, below | pooled)
-                writer.add(view.content_hashes[batch_positions.numpy()], records)
+                records = stored[depth].records(view, batch_positions, outputs, below | pooled)
+                writer.add(stored[depth].keys(view, batch_positions), records)
             report(len(batch_positions))
         assert num_done == len(positions), "a view yields each of its inputs"
     return ExtractionStats(num_images, len(positions), time.perf_counter() - started)
@@ -144,16 +121,16 @@ def _flush(writers: Mapping[Any, "Writer"]) -> None:
 
 def _plan(
     view: InputView, positions: Tensor, stored: Mapping[int, StoredFeatures], sources: Mapping[int, StoredFeatures]
-) -> tuple[int, dict[int, int]]:
-    """Returns the depth to start from, and the number of missing inputs of each depth to compute.
+) -> tuple[int, dict[int, Tensor]]:
+    """Returns the depth to start from, and the positions of the missing inputs of each depth to compute.
 
     The start is the deepest one below that has all of the inputs, or 0, the inputs themselves.
     """
     hashes = view.content_hashes[positions.numpy()]
-    numbers = {depth: int((each.find(hashes) < 0).sum()) for depth, each in stored.items()}
-    num_missing = {depth: number for depth, number in numbers.items() if number}
-    below = [depth for depth in sources if depth < min(num_missing)]
-    return max((depth for depth in below if (sources[depth].find(hashes) >= 0).all()), default=0), num_missing
+    lacking = {depth: positions[each.find(hashes) < 0] for depth, each in stored.items()}
+    missing = {depth: found for depth, found in lacking.items() if len(found)}
+    below = [depth for depth in sources if depth < min(missing)]
+    return max((depth for depth in below if (sources[depth].find(hashes) >= 0).all()), default=0), missing
 
 
 def _inputs(

@@ -1,7 +1,7 @@
 """What is stored for each input: pooled outputs of stages, and the output at a cut, side by side."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from torch import Tensor
 from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
 from regraft.features.store.memory import FeatureEntry
+from regraft.features.view import InputView
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""Added to the hash of a text for each of its tokens, so that they have keys of their own."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,26 @@ class StoredFeatures:
         """Returns the slot of each hash, as `FeatureEntry.find` does."""
         return self.entry.find(content_hashes)
 
+    def keys(self, view: InputView, positions: Tensor) -> np.ndarray:
+        """Returns the keys of the records of some inputs, (num_records, HASH_BYTES), uint8."""
+        return view.content_hashes[positions.numpy()]
+
+    def num_bytes(self, view: InputView, positions: Tensor) -> int:
+        """Returns the bytes of the records of some inputs."""
+        return len(positions) * self.entry.feature_bytes
+
+    def records(
+        self, view: InputView, positions: Tensor, outputs: Mapping[int, Tensor], pooled: Mapping[int, Tensor]
+    ) -> Tensor:
+        """Returns the records of some inputs, (num_records, width), from outputs by depth, as `RecordLayout.record`."""
+        return self.layout.record(outputs, pooled)
+
+    def of_view(self, view: InputView) -> Callable[[Tensor], Tensor]:
+        """Returns what gathers the features of inputs by their positions in a view, all of which are stored."""
+        slots = self.find(view.content_hashes)
+        assert (slots >= 0).all(), "all features have been computed"
+        return lambda positions: self.gather(slots[positions])
+
     def gather(self, slots: Tensor) -> Tensor:
         """Returns a copy of the features at slots, (num_slots, *shape)."""
         return self._joined([self.entry.gather(slots, part) for part in self.parts])
@@ -80,6 +104,54 @@ class StoredFeatures:
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         values = parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
         return values.reshape(len(values), *self.shape)
+
+
+class StoredTokens(StoredFeatures):
+    """The features of texts that have one row for each token: an entry's records are the rows, without padding."""
+
+    def keys(self, view: InputView, positions: Tensor) -> np.ndarray:
+        """Returns the keys of the rows of some texts; that of the first row is the hash of the text."""
+        counts = _num_tokens(view)[positions.numpy()]
+        keys = np.repeat(super().keys(view, positions), counts, axis=0).view(np.uint64)
+        starts = np.repeat(counts.cumsum() - counts, counts)
+        keys[:, 1] += (np.arange(len(keys)) - starts).astype(np.uint64) * _ODD
+        return keys.view(np.uint8)
+
+    def num_bytes(self, view: InputView, positions: Tensor) -> int:
+        """Returns the bytes of the rows of some texts."""
+        return int(_num_tokens(view)[positions.numpy()].sum()) * self.entry.feature_bytes
+
+    def records(
+        self, view: InputView, positions: Tensor, outputs: Mapping[int, Tensor], pooled: Mapping[int, Tensor]
+    ) -> Tensor:
+        """Returns the rows of some texts, (num_rows, width), without those of padding."""
+        output, counts = outputs[self.layout.depth], torch.from_numpy(_num_tokens(view)[positions.numpy()])
+        is_token = torch.arange(output.shape[1]) < counts[:, None]
+        return output[is_token.to(output.device)]
+
+    def of_view(self, view: InputView) -> Callable[[Tensor], Tensor]:
+        """Returns what gathers texts, (num_texts, length, width), padded with zeros to the longest of them."""
+        assert view.padded_lengths is not None, "the view is one of texts"
+        counts, padded_lengths = torch.from_numpy(_num_tokens(view)), torch.from_numpy(view.padded_lengths)
+        slots = self.find(self.keys(view, torch.arange(len(view))))
+        assert (slots >= 0).all(), "all features have been computed"
+        starts = counts.cumsum(0) - counts
+
+        def gather(positions: Tensor) -> Tensor:
+            lengths = counts[positions]
+            place = torch.arange(int(padded_lengths[positions].max()))
+            is_token = place < lengths[:, None]
+            rows = self.gather(slots[(starts[positions, None] + place)[is_token]])
+            padded = rows.new_zeros((len(positions), len(place), *self.shape))
+            padded[is_token] = rows
+            return padded
+
+        return gather
+
+
+def _num_tokens(view: InputView) -> np.ndarray:
+    assert view.num_tokens is not None, "the view is one of texts"
+    return view.num_tokens
 
 
 class FeatureLayout:
@@ -102,11 +174,13 @@ class FeatureLayout:
 
     @property
     def feature_shapes(self) -> dict[int, tuple[int, ...]]:
-        """The shape of the features of each depth from which the backbone can be continued."""
-        found = {depth: shape for depth, shape in self._shapes.items() if self._spec.is_of_one_shape(shape)}
+        """The shape of the features of each depth from which the backbone can be continued.
+
+        Where inputs have outputs of several lengths, it is that of an example.
+        """
         if not self._read:
-            return found
-        found = {depth: shape for depth, shape in found.items() if depth < min(self._read)}
+            return dict(self._shapes)
+        found = {depth: shape for depth, shape in self._shapes.items() if depth < min(self._read)}
         if all(depth in self._shapes for depth in self._read):
             found[self._num_stages] = (sum(self._read.values()),)
         return found
@@ -120,6 +194,8 @@ class FeatureLayout:
         """Returns the layout at a depth; with the pooled outputs of all stages, or only of those that are features."""
         pooled = self._by_default if has_all_stages else self._read
         shape = self._shapes[depth]
+        if not self._spec.is_of_one_shape(shape):
+            return RecordLayout(depth, shape[1:], {})
         below = {each: width for each, width in sorted(pooled.items()) if each < depth + (len(shape) > 1)}
         return RecordLayout(depth, shape, below)
 

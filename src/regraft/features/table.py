@@ -1,14 +1,13 @@
 """The stored features of one split at one depth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regraft.core.memory import memory_bytes
-from regraft.features.record import StoredFeatures
 
 
 def matrix_limit(device: torch.device) -> float:
@@ -25,21 +24,27 @@ class FeatureTable:
     """The features of each image and view of a split.
 
     Args:
-        features: of each view.
-        slots: for each view, (num_images,), int64: slots of the images there.
+        gather: for each view, returns the features of images by their positions in the split; see
+            `StoredFeatures.of_view`.
+        shape: of the features of one image.
         indices: (num_images,), int64, ascending: of the images in their source.
         targets: (num_images,), int64 class indices; or (num_images, num_outputs), float32.
     """
 
     def __init__(
-        self, depth: int, features: Sequence[StoredFeatures], slots: Sequence[Tensor], indices: Tensor, targets: Tensor
+        self,
+        depth: int,
+        gather: Sequence[Callable[[Tensor], Tensor]],
+        shape: tuple[int, ...],
+        indices: Tensor,
+        targets: Tensor,
     ) -> None:
         self.depth = depth
-        self.num_views = len(features)
+        self.num_views = len(gather)
         self.targets = targets
         self.indices = indices
-        self._features = features
-        self._slots = slots
+        self._gather = gather
+        self._shape = shape
         self._position_of = torch.full((int(indices.max()) + 1,), -1)
         self._position_of[indices] = torch.arange(len(indices))
         self._matrix: Tensor | None = None
@@ -59,11 +64,8 @@ class FeatureTable:
             views: (batch,), int64; None if there is one.
         """
         if views is None or self.num_views == 1:
-            return self._features[0].gather(self._slots[0][positions]).float()
-        features = [
-            self._features[view].gather(self._slots[view][positions[views == view]]).float()
-            for view in range(self.num_views)
-        ]
+            return self._gather[0](positions).float()
+        features = [self._gather[view](positions[views == view]).float() for view in range(self.num_views)]
         # They are grouped by view; sorting the sorting order restores the order of the batch.
         return torch.cat(features)[views.argsort(stable=True).argsort()]
 
@@ -83,4 +85,4 @@ class FeatureTable:
     @property
     def matrix_bytes(self) -> int:
         """Size of `matrix`."""
-        return math.prod(self._features[0].shape) * torch.float32.itemsize * self.num_views * len(self)
+        return math.prod(self._shape) * torch.float32.itemsize * self.num_views * len(self)

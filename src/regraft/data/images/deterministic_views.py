@@ -74,6 +74,12 @@ class ImageView:
         draws = {} if is_flipped else {"view": self.view, "seed": self.seed}
         return fields | {"augment": asdict(self.augment)} | draws
 
+    @property
+    def num_tokens(self) -> None:
+        """Returns None: all images have one size."""
+
+    padded_lengths = num_tokens
+
     def arranged(self, positions: Tensor) -> Tensor:
         """Returns positions as they are."""
         return positions

@@ -152,6 +152,16 @@ class TextView:
 
         return {"kind": "text", "tokenizers": tokenizers.__version__, "code": code_hash(*_CODE)}
 
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """How many tokens each text has, (num_texts,), int64."""
+        return np.diff(self.texts.offsets)
+
+    @property
+    def padded_lengths(self) -> np.ndarray:
+        """How many tokens each text is padded to, (num_texts,), int64."""
+        return self.texts.padded_lengths
+
     def arranged(self, positions: Tensor) -> Tensor:
         """Returns positions in the order in which texts are computed: by their padded length."""
         lengths = torch.from_numpy(self.texts.padded_lengths)[positions]

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from regraft.core.memory import memory_bytes
-from regraft.features.extract import InputView, missing_positions
+from regraft.features.extract import missing_positions
+from regraft.features.record import StoredFeatures
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.catalog import default_dir, key_of, make_room
 from regraft.features.store.entry import StoreEntry
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
+from regraft.features.view import InputView
 
 log = logging.getLogger(__name__)
 
@@ -80,20 +82,22 @@ class FeatureStore:
             # Everything that this run has opened stays: features of another split may be there.
             make_room(self.folder, num_bytes, self._max_bytes, [entry.key for entry in self._entries.values()])
 
-    def move_to_memory(self, view: InputView, entries: Iterable[FeatureEntry]) -> None:
+    def move_to_memory(self, view: InputView, stored: Iterable[StoredFeatures]) -> None:
         """Moves a partially stored view into memory, copying what is on disk; raises NoRoomError if it doesn't fit."""
-        stored = [entry for entry in entries if isinstance(entry, StoreEntry)]
-        moved = [entry for entry in stored if len(missing_positions(view, [entry]))]
-        num_bytes = len(view.content_hashes) * sum(entry.feature_bytes for entry in moved)
+        on_disk = [each for each in stored if isinstance(each.entry, StoreEntry)]
+        moved = [each for each in on_disk if len(missing_positions(view, [each.entry]))]
+        everything = torch.arange(len(view))
+        num_bytes = sum(each.num_bytes(view, everything) for each in moved)
         self._require_memory(num_bytes)
         self._promised_bytes += num_bytes
-        for entry in moved:
+        for each in moved:
+            entry, keys = each.entry, each.keys(view, everything)
             copy = InMemoryEntry(entry.feature_shape, self._dtype)
-            slots = entry.find(view.content_hashes)
+            slots = entry.find(keys)
             found = (slots >= 0).nonzero()[:, 0]
             if len(found):
                 seconds = (entry.seconds_per_input or 0.0) * len(found)
-                copy.append(view.content_hashes[found.numpy()], entry.gather(slots[found]), seconds)
+                copy.append(keys[found.numpy()], entry.gather(slots[found]), seconds)
             # Other splits still read the entry on disk.
             self._in_memory[view, entry.key] = copy
 
