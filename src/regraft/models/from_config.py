@@ -62,9 +62,9 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
         make = partial(make, construct=construct)
     built = tapped(make(), _stages_read(config))
     # The backbone is built again where the folder that its weights come from needn't be.
-    find = getattr(import_module(target_of(model, "model").__module__), "architecture_name", None)
+    find = getattr(import_module(target_of(model, "model").__module__), "architecture_changes", None)
     if find is not None:
-        architecture = architecture | {"name": find(architecture["name"])}
+        architecture = architecture | find(architecture, built)
     taps = {_TAPS: built.feature_widths} if isinstance(built, TappedBackbone) else {}
     return built, _untapped(architecture) | {"weights": None} | built.input_spec.options | taps
 

@@ -176,9 +176,10 @@ def _pretrained_config(name: str) -> PretrainedCfg:
     return config
 
 
-def architecture_name(name: str) -> str:
-    """Returns the name of a model without the folder that its weights come from."""
-    return read_hub_folder(fetched_folder(name)).architecture if is_in_folder(name) else name
+def architecture_changes(architecture: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    """Returns the name of a model without the folder that its weights come from, in which it needn't be built again."""
+    name = architecture["name"]
+    return {"name": read_hub_folder(fetched_folder(name)).architecture} if is_in_folder(name) else {}
 
 
 def _hub_model(name: str, weights: str | None) -> HubModel | None:

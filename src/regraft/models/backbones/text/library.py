@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError, UnknownNameError, listed, require
+from regraft.core.errors import ConfigError, listed, require
 from regraft.models.backbones.drop_rates import no_layers_for
+from regraft.models.weights import unknown_name_error
 
 _NOT_OF_THE_ARCHITECTURE = {
     # The folder that it came from, who wrote it, and labels of another task.
@@ -62,13 +63,16 @@ def config_of(fields: Mapping[str, Any], drop_rate: float | None, name: str) -> 
     kept = {key: value for key, value in fields.items() if key not in _NOT_OF_THE_ARCHITECTURE}
     kind = str(kept.pop("model_type", None))
     if kind not in kinds:
-        raise UnknownNameError("model.name", f"model_type of {name}", kind, sorted(kinds))
+        raise unknown_name_error("transformers", kind, kinds)
     if drop_rate is not None:
         require(0 <= drop_rate < 1, "model.drop_rate", drop_rate, "0 or more, less than 1, or null")
         rates = [key for key in kept if key.endswith(_RATES) and not key.startswith(_OF_HEADS)]
         if not rates:
             raise no_layers_for(name, "drop_rate", drop_rate)
         kept |= dict.fromkeys(rates, drop_rate)
+    usual = kinds[kind]()
+    if not (hasattr(usual, "vocab_size") and hasattr(usual, "hidden_size")):
+        raise ConfigError("model.name", f"{name} is a {kind}, which isn't a model of texts")
     return kinds[kind].from_dict(kept | {"use_cache": False, "return_dict": True})
 
 
