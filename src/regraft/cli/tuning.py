@@ -106,9 +106,11 @@ class Tuner:
             }
         )
         if not found.is_better:
-            self.tell(f"Fine-tuning isn't kept: its gain of log loss, {found}, isn't more than chance.")
+            self.tell(
+                f"Fine-tuning isn't kept: its gain of {leader.score.task.loss_title}, {found}, isn't more than chance."
+            )
             return None
-        self.tell(f"Fine-tuning gains {found} of log loss, more than chance; now on all images.")
+        self.tell(f"Fine-tuning gains {found} of {leader.score.task.loss_title}, more than chance; now on all images.")
         return self._final(leader, plan)
 
     def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
@@ -184,7 +186,10 @@ def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
     checkpoint = read(run.last_ckpt, trust)
     _, logits = Evaluator(checkpoint.config, checkpoint, ["val"], needs_features=False).split("val")
     images = build_datamodule(checkpoint.config, ImageSpec(1), checkpoint).indices("val")
-    return images, score_of(torch.from_numpy(logits.values), torch.from_numpy(logits.targets), [])
+    task, summary = checkpoint.task, checkpoint.targets
+    outputs, targets = (torch.from_numpy(each) for each in (logits.values, logits.targets))
+    outputs = task.standardised(outputs, summary)
+    return images, score_of(outputs, task.standardised(targets, summary), [], task)
 
 
 def _at_most(seconds: float) -> list[str]:

@@ -9,9 +9,12 @@ from rich.table import Table
 from regraft.core.atomic import write_atomically
 from regraft.core.console import Console
 from regraft.report.console import plain_cell, print_line
+from regraft.report.heads_table import figure_of
 from regraft.report.templates import number, template
 from regraft.runs.folder import Run
+from regraft.tasks import Task
 from regraft.training.auto.record import Record
+from regraft.training.auto.scores import figure_text
 from regraft.training.auto.tried import Tried
 
 PAGE = "report.html"
@@ -47,6 +50,9 @@ def show(
         run=run.path.name,
         command=again,
         seconds=seconds,
+        task=_task(in_order),
+        figure=lambda value, error=None: _figure(_task(in_order), value, error),
+        metric=figure_of(_task(in_order))[0],
         has_report=(run.path / PAGE).is_file(),
     )
     write_atomically(record.folder / PAGE, page.encode())
@@ -59,8 +65,14 @@ def show(
     print_line(console, f"report: {record.folder / PAGE}")
 
 
+def _figure(task: Task, value: float, error: float | None) -> str:
+    _, factor, digits = figure_of(task)
+    within = "" if error is None else f" ± {factor * error:.{digits}f}"
+    return f"{factor * value:.{digits}f}{within}"
+
+
 def ordered(tried: Sequence[Tried]) -> list[Tried]:
-    """Returns candidates, those that were compared on the most images first, the lowest log loss first."""
+    """Returns candidates, those that were compared on the most images first, the lowest loss first."""
     return sorted(tried, key=lambda each: (-each.num_images, each.loss if each.score is not None else 0.0))
 
 
@@ -83,17 +95,24 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     if score is None:
         return f"Best: {best.choice.name}, the only one that there was time for."
     num_compared = sum(each.score is not None for each in tried)
-    figures = f"log loss {score.loss:.3f}, accuracy {100 * score.headline:.1f} %, on {best.num_images:,} images"
+    task, estimate = score.task, "leave-one-group-out" if score.is_grouped else "leave-one-out"
+    headline = figure_text(task, score.headline)
+    figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} images"
     tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."
     if num_compared == 1:
         only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
-        return f"Best: {best.choice.name} (leave-one-out {figures}), {only}.{tuned}"
-    return f"Best of {num_compared}: {best.choice.name} (leave-one-out {figures}).{tuned}"
+        return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"
+    return f"Best of {num_compared}: {best.choice.name} ({figures}).{tuned}"
+
+
+def _task(tried: Sequence[Tried]) -> Task:
+    return next(each.score.task for each in tried if each.score is not None)
 
 
 def _table(tried: Sequence[Tried]) -> Table:
     table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("candidate", "images", "accuracy, %", "log loss", "ms an image", "s", "why not"):
+    task = _task(tried)
+    for heading in ("candidate", "images", figure_of(task)[0], task.loss_title, "ms an image", "s", "why not"):
         table.add_column(heading, justify="left" if heading in ("candidate", "why not") else "right")
     for each in tried:
         rate = "" if each.seconds_per_image is None else f"{1000 * each.seconds_per_image:.1f}"
@@ -101,7 +120,7 @@ def _table(tried: Sequence[Tried]) -> Table:
         if (score := each.score) is not None:
             figures = [
                 f"{each.num_images:,}",
-                f"{100 * score.headline:.1f} ± {100 * score.headline_error:.1f}",
+                _figure(task, score.headline, score.headline_error),
                 f"{score.loss:.3f} ± {score.loss_error:.3f}",
             ]
         seconds = f"{each.seconds:.1f}" if each.seconds else ""

@@ -58,3 +58,13 @@ def test_backbones_are_ranked_by_the_loss_of_the_task(options, tmp_path, small_r
     assert all(0 < float(row[f"loo_{task.headline}"]) <= 1 for row in rows)
     assert all(float(row[f"neighbours_{task.headline}"]) <= 1 for row in rows)
     assert task.loss_title in capsys.readouterr().out
+
+
+def test_a_search_finds_a_run_of_the_task(options, small_run):
+    kept = [each for each in options if not each.startswith(("model", "trainer.max"))]
+    run = regraft.auto([*kept, f"models=[{small_run.path}]", "sizes=[16]", "trials=1"])
+    task = TASKS[run.config["task"]["name"]]
+    assert run.metrics[f"test/{task.headline}"] > 0.8
+    page = (run.path.parent / "report.html").read_text()
+    assert f'<th scope="col">{task.headline}</th><th scope="col">{task.loss_title}</th>' in page
+    assert "accuracy" not in page

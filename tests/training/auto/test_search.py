@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.data.splits import stratified_order
+from regraft.tasks import TASKS
 from regraft.training.auto import measure as module
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.search import Search
@@ -46,7 +47,8 @@ class Made:
 
     def __post_init__(self) -> None:
         self.flops = self.rate
-        self.labels = torch.arange(self.num_images) % 3
+        self.labels = self.strata = torch.arange(self.num_images) % 3
+        self.task, self.weights, self.groups = TASKS["classification"], None, None
         self.done: set[int] = set()
         self.done_test: set[int] = set()
         generator = torch.Generator().manual_seed(0)

@@ -14,6 +14,7 @@ from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, command_of, parse
 from regraft.config.hydra_messages import MISTAKES
 from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.task_choice import explained_task
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
 from regraft.core.startup import (
     quick_imports,
@@ -85,7 +86,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     """
     if command.errors:
         raise ConfigErrors(command.errors)
-    overrides, config_dir = command.given, command.config_dir
+    overrides, config_dir = command.with_task, command.config_dir
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
     with quick_imports():
@@ -148,6 +149,8 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
             if config["trials"]
             else Tuner(record, shared, config_dir, data, tell, lambda: clock.budget - clock.passed()),
         )
+        if command.task is not None:
+            auto_report.show_line(console, clock.passed(), explained_task(*command.task))
         auto_report.show_line(console, clock.passed(), f"folder: {folder}")
         try:
             best = search.run()

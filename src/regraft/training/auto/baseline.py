@@ -107,7 +107,7 @@ class Baseline(Measurement):
         assert candidate is not None, "it is open"
         self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
         self._num_classes = candidate.num_classes
-        self._all = self._order = stratified_order(candidate.labels, self._subset_seed)
+        self._all = self._order = stratified_order(candidate.strata, self._subset_seed)
         self._measure(first)
         self._score(first, rungs(len(self._all), self._num_classes)[0])
         self._fit_to_time(first, candidate)

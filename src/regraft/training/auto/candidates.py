@@ -41,6 +41,7 @@ class Candidate:
     Attributes:
         widths: how many features each stage gives, in their order.
         labels: (num_images,), int64, training images first; or rows of labels or of standardised numbers.
+        strata: what subsets are stratified by, see `Task.strata`.
         weights: (num_images,), of the images, as `labels`; None for equal ones.
         groups: (num_images,), int64: images of the same one are left out together; None if there are none.
         num_test: number of test images.
@@ -73,6 +74,7 @@ class Candidate:
         self.widths = backbone.feature_widths
         self.task = data.task
         labels = torch.cat([data.labels(split) for split in splits])
+        self.strata = self.task.strata(labels)
         self.labels = self.task.standardised(labels, self.task.summary(labels, data.class_names))
         first, *rest = (data.part(split) for split in splits)
         columns = first.columns

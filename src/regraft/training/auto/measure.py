@@ -14,7 +14,7 @@ from regraft.core.errors import ConfigError, errors_in
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import CLOSING_SECONDS, Cost, FitSeconds, seconds_at
-from regraft.training.auto.scores import score
+from regraft.training.auto.scores import figure_text, score
 from regraft.training.auto.tried import Tried
 
 FIRST_IMAGES = (16, 64)
@@ -98,7 +98,17 @@ class Measurement:
             return False
         started = time.perf_counter()
         try:
-            found = score(candidate.features(positions), candidate.labels[positions], candidate.num_classes)
+            weights, groups = (
+                None if each is None else each[positions] for each in (candidate.weights, candidate.groups)
+            )
+            found = score(
+                candidate.features(positions),
+                candidate.labels[positions],
+                candidate.num_classes,
+                candidate.task,
+                sample_weight=weights,
+                groups=groups,
+            )
         except MISTAKES as error:
             if is_last or self._is_only_one():
                 raise
@@ -109,8 +119,8 @@ class Measurement:
         self._fit_seconds = self._fit_seconds.with_fit(size, seconds)
         tried.score, tried.num_images = found, size
         self._tell(
-            f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "
-            f"accuracy {100 * found.headline:.1f} ± {100 * found.headline_error:.1f} %"
+            f"{tried.choice.name}: on {size:,} images {found.task.loss_title} {found.loss:.3f} ± "
+            f"{found.loss_error:.3f}, {figure_text(found.task, found.headline, found.headline_error)}"
         )
         return True
 

@@ -142,8 +142,8 @@ def _facts(tried: Tried) -> dict[str, Any]:
         return facts
     return facts | {
         "num_images": tried.num_images,
-        "loo_acc": score.headline,
-        "loo_acc_error": score.headline_error,
+        f"loo_{score.task.headline}": score.headline,
+        f"loo_{score.task.headline}_error": score.headline_error,
         "loo_loss": score.loss,
         "loo_loss_error": score.loss_error,
     }

@@ -1,7 +1,7 @@
 """How good heads on a candidate's features are, by leaving each image out, and whether two candidates differ."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,11 +25,14 @@ class Score:
         losses: (num_scored,), float64, of each image; of those that are left out, each whose class has another one.
         pseudovalues: (num_scored,), of which the headline metric is the mean; see `Task.pseudovalues`.
         stages: which the head reads.
+        is_grouped: whether the images of a group were left out together.
     """
 
     losses: Tensor
     pseudovalues: Tensor
     stages: tuple[str, ...]
+    task: Task = TASKS["classification"]
+    is_grouped: bool = False
 
     @property
     def loss(self) -> float:
@@ -55,6 +58,13 @@ class Score:
         """Whether another score of the same images has a lower loss by more than some standard errors."""
         differences = self.losses - other.losses
         return bool(differences.mean() > num_errors * _standard_error(differences))
+
+
+def figure_text(task: Task, value: float, error: float | None = None) -> str:
+    """Returns a headline metric with its name, and its standard error unless that is None."""
+    factor, digits, unit = (100, 1, " %") if task.has_classes else (1, 3, "")
+    within = "" if error is None else f" ± {factor * error:.{digits}f}"
+    return f"{'accuracy' if task.has_classes else task.headline} {factor * value:.{digits}f}{within}{unit}"
 
 
 def score(
@@ -91,7 +101,8 @@ def score(
     if not len(known):
         lacking = "no class has two training images" if groups is None else f"no {task.noun} is in two groups"
         raise ConfigError("data", f"{lacking}, so nothing can be left out", fix="Add images of a class.")
-    return score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
+    found = score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
+    return replace(found, is_grouped=groups is not None)
 
 
 def score_of(logits: Tensor, labels: Tensor, stages: Sequence[str], task: Task = TASKS["classification"]) -> Score:
@@ -102,7 +113,7 @@ def score_of(logits: Tensor, labels: Tensor, stages: Sequence[str], task: Task =
     """
     exact = logits.double()
     labels = labels if task.has_classes else labels.double()
-    return Score(LOSSES[task.name](exact, labels), task.pseudovalues(exact, labels), tuple(stages))
+    return Score(LOSSES[task.name](exact, labels), task.pseudovalues(exact, labels), tuple(stages), task)
 
 
 def _standard_error(values: Tensor) -> float:

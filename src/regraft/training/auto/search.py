@@ -222,5 +222,5 @@ def _why_not(tried: Tried, best: Tried) -> str:
     if tried.num_images < best.num_images:
         return f"there was no time to compare it on {best.num_images:,} images"
     if tried.loss < best.loss:
-        return f"its log loss is lower than that of {best.choice.name}, though by less than a standard error"
-    return f"{best.choice.name} has a lower log loss, though not by more than chance"
+        return f"its {best.loss_title} is lower than that of {best.choice.name}, though by less than a standard error"
+    return f"{best.choice.name} has a lower {best.loss_title}, though not by more than chance"

@@ -38,6 +38,12 @@ class Tried:
         """The log loss of the last score; infinite without one."""
         return math.inf if self.score is None else self.score.loss
 
+    @property
+    def loss_title(self) -> str:
+        """What `loss` is called."""
+        assert self.score is not None, "it has been scored"
+        return self.score.task.loss_title
+
     def needs_less_than(self, other: Choice) -> bool:
         """Whether it is too slow, and the same model at a larger size is slower still."""
         sizes = self.choice.size, other.size

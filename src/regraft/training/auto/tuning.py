@@ -71,7 +71,7 @@ class TuningPlan:
 def plan_tuning(leader: Leader, seconds_left: float) -> TuningPlan | str:
     """Returns what is planned, or why nothing is."""
     if leader.score.loss < NUM_ERRORS * leader.score.loss_error:
-        return "its log loss is within its own noise, so that no gain could be told from chance"
+        return f"its {leader.score.task.loss_title} is within its own noise, so that no gain could be told from chance"
     available = (seconds_left - CLOSING_SECONDS) / SAFETY
 
     def planned(num_epochs: int) -> TuningPlan:
