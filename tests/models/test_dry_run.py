@@ -3,6 +3,7 @@ from torch import Tensor, nn
 
 from regraft.core.input_spec import ImageSpec
 from regraft.core.types import Backbone
+from regraft.models import dry_run
 from regraft.models.dry_run import dry_outputs
 
 
@@ -11,8 +12,11 @@ class ReadsValues(nn.Module):
         return images.flatten(1) if float(images.sum()) >= 0 else images
 
 
-@pytest.mark.parametrize("last", [nn.Flatten(), ReadsValues()], ids=["meta", "zeros"])
-def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last):
+@pytest.mark.parametrize(
+    ("last", "small"), [(nn.Flatten(), 0), (ReadsValues(), 0), (nn.Flatten(), 1e9)], ids=["meta", "zeros", "small"]
+)
+def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last, small, monkeypatch):
+    monkeypatch.setattr(dry_run, "_SMALL", small)
     norm = nn.BatchNorm2d(3)
     backbone = Backbone({"norm": norm, "last": last}, 48, ImageSpec(4))
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}

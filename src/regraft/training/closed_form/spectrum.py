@@ -17,6 +17,8 @@ from regraft.training.closed_form.scaling import BATCH, StageScaling
 MAX_RANK = 4096
 """Directions at most; where images and width are both more, those of the largest variance are kept."""
 _OVERSAMPLING = 128
+_BLOCK = 256
+"""Rows whose products are computed at once."""
 _SMALLEST = 1e-11
 """Of the largest eigenvalue; directions below it are rounding."""
 
@@ -134,8 +136,11 @@ class TrainingImages:
             return self._in_directions(stages, self._sketched(stages))
         if num_images > width:
             return self._in_directions(stages, _eigenpairs(self._covariance(stages)))
-        values, vectors = _eigenpairs(torch.stack([self._gram(stage) for stage in stages]).sum(0))
-        coordinates = vectors * values.sqrt() / self.weight.sqrt()[:, None]
+        products = self.weight.new_zeros(num_images, num_images)
+        for stage in stages:
+            products += self._gram(stage)
+        values, vectors = _eigenpairs(products)
+        coordinates = (vectors * values.sqrt()).div_(self.weight.sqrt()[:, None])
         sums = torch.zeros(len(self.class_weight), len(values), dtype=torch.float64)
         _add_by_class(sums, self.labels, coordinates * self.weight[:, None])
 
@@ -143,7 +148,8 @@ class TrainingImages:
             dual = vectors @ (coefficients / values.sqrt()[:, None])
             return torch.cat([self._rows[stage].T @ dual for stage in stages])
 
-        return self._spectrum(stages, values, coordinates[self.scored], sums, to_features)
+        scored = coordinates if len(self.scored) == num_images else coordinates[self.scored]
+        return self._spectrum(stages, values, scored, sums, to_features)
 
     def _in_directions(self, stages: Sequence[str], pairs: _Eigenpairs) -> Spectrum:
         """Returns the spectrum by the eigenpairs of the covariance."""
@@ -203,12 +209,12 @@ class TrainingImages:
             yield x * w.sqrt()[:, None]
 
     def _gram(self, stage: str) -> Tensor:
-        """Returns the products of the images, (num_images, num_images), and keeps the rows that they are of."""
+        """Returns the products of images, see `_upper_products`, and keeps the rows that they are of."""
         if stage not in self._grams:
             rows = self._scaling(stage, self._features[stage])
             self._means[stage] = self.weight @ rows / self.weight.sum()
             self._rows[stage] = rows.sub_(self._means[stage]).mul_(self.weight.sqrt()[:, None])
-            self._grams[stage] = rows @ rows.T
+            self._grams[stage] = _upper_products(rows)
         return self._grams[stage]
 
     def _covariance(self, stages: Sequence[str]) -> Tensor:
@@ -265,8 +271,20 @@ def _add_by_class(sums: Tensor, labels: Tensor, values: Tensor) -> None:
         sums += labels.T @ values
 
 
+def _upper_products(rows: Tensor) -> Tensor:
+    """Returns rows @ rows.T, (num_rows, num_rows), with zeros in place of most of what is below the diagonal."""
+    products = rows.new_zeros(len(rows), len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        products[start : start + _BLOCK, start:] = rows[start : start + _BLOCK] @ rows[start:].T
+    return products
+
+
 def _eigenpairs(matrix: Tensor) -> _Eigenpairs:
-    """Returns the eigenpairs of a positive semidefinite matrix, without those that are rounding."""
-    values, vectors = torch.linalg.eigh(matrix)
-    is_kept = values > _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
-    return _Eigenpairs(values[is_kept], vectors[:, is_kept])
+    """Returns the eigenpairs of a positive semidefinite matrix, without those that are rounding.
+
+    Args:
+        matrix: only what is on the diagonal and above is read.
+    """
+    values, vectors = torch.linalg.eigh(matrix, UPLO="U")
+    num_left_out = int((values <= _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)).sum())
+    return _Eigenpairs(values[num_left_out:], vectors[:, num_left_out:])
