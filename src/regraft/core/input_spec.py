@@ -82,6 +82,10 @@ class InputSpec(ABC):
     def resized(self, like: "InputSpec") -> "InputSpec":
         """Returns the same spec with the size of another one of its kind."""
 
+    def for_other_data(self) -> "InputSpec":
+        """Returns the spec for a backbone that goes on to other data: the same, without what is built from the data."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for a checkpoint that loads with `weights_only=True`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -200,6 +204,7 @@ class TextSpec(InputSpec):
         max_length: tokens of a text at most, special ones included; the rest of a longer text is cut off.
         tokenizer: as JSON of the tokenizers library; None until it is built from the training texts.
         separator: what joins the columns of a text that has several.
+        max_words: of a vocabulary that is built from the training texts; None for a model with a tokenizer of its own.
     """
 
     kind: ClassVar[str] = "text"
@@ -207,6 +212,7 @@ class TextSpec(InputSpec):
     max_length: int
     tokenizer: str | None = field(default=None, repr=False)
     separator: str = " "
+    max_words: int | None = None
 
     def __post_init__(self) -> None:
         require(self.max_length >= 1, "model.max_length", self.max_length, "1 token or more")
@@ -225,6 +231,10 @@ class TextSpec(InputSpec):
         """Returns the same spec with the maximal length of another one."""
         assert isinstance(like, TextSpec), "the spec of the same architecture"
         return replace(self, max_length=like.max_length)
+
+    def for_other_data(self) -> InputSpec:
+        """Returns the spec without its vocabulary, if that was built from the training texts."""
+        return self if self.max_words is None else replace(self, tokenizer=None)
 
     @property
     def size(self) -> int:

@@ -74,10 +74,22 @@ def pool_tokens(output: Tensor) -> Tensor:
     if output.dim() != 3:
         return output.flatten(1)
     values = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
-    num_tokens = (values != 0).any(2).sum(1, keepdim=True).clamp_min(1)
+    num_tokens = token_mask(values).sum(1, keepdim=True).clamp_min(1)
     mean = values.sum(1) / num_tokens
     variance = values.square().sum(1) / num_tokens - mean.square()
     return torch.cat([mean, _root(variance)], dim=1).to(output.dtype)
+
+
+def token_mask(inputs: Tensor) -> Tensor:
+    """Returns where texts have tokens, (batch, length), bool.
+
+    Args:
+        inputs: token ids (batch, length), -1 at padding; or hidden states (batch, length, channels), zero there.
+    """
+    if not inputs.is_floating_point():
+        return inputs >= 0
+    # `any(-1)` takes seven times as long, a tenth of a small model's layer.
+    return torch.linalg.vector_norm(inputs.detach(), dim=-1) != 0
 
 
 def thinned(widths: Mapping[Stage, int]) -> dict[Stage, int]:

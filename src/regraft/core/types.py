@@ -30,6 +30,19 @@ class Backbone(nn.Module):
         self.input_spec = input_spec
 
     @property
+    def input_spec(self) -> InputSpec:
+        """The input that the first stage takes; modules with a `set_input_spec`, such as embeddings, get a new one."""
+        return self._input_spec
+
+    @input_spec.setter
+    def input_spec(self, spec: InputSpec) -> None:
+        self._input_spec = spec
+        for module in self.modules():
+            take = getattr(module, "set_input_spec", None)
+            if take is not None:
+                take(spec)
+
+    @property
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages from the input up."""
         return tuple(self.stages)

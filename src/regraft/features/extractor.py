@@ -1,7 +1,8 @@
 """Fast extraction of features from the frozen stages of a backbone, and the cost of each stage."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from regraft.core.pooling import pool
 from regraft.core.types import BATCH_NORMS
 from regraft.features.batchnorm_folding import fold_batch_norms
+
+
+def _lstm_flops(inputs: Sequence[int], weight: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any) -> int:
+    """Returns the operations of one direction of a layer, for inputs (length, batch, width)."""
+    return 2 * inputs[0] * inputs[1] * (math.prod(weight) + math.prod(recurrent))
+
+
+_FURTHER_FLOPS = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
+"""Of the CPU's own kernels, which torch doesn't count."""
 
 
 class FeatureExtractor:
@@ -104,8 +114,8 @@ def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int,
 
     A backbone can be cut at a depth if a single floating tensor crosses there, with one part per image, and no
     BatchNorm without running statistics is below, which would make features depend on the batch. FLOPs are the
-    multiplications and additions of convolutions, matrix products and attention. Runs one forward; weights, statistics,
-    modes and the example stay unchanged.
+    multiplications and additions of convolutions, matrix products, attention and LSTMs. Runs one forward; weights,
+    statistics, modes and the example stay unchanged.
 
     Args:
         stages: from the input up, in any mode.
@@ -118,7 +128,7 @@ def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int,
     is_per_sample = True
     with _evaluating(stages.values()), _plain_attention(), torch.no_grad():
         for depth, stage in enumerate(stages.values(), start=1):
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounterMode(display=False, custom_mapping=_FURTHER_FLOPS) as counter:
                 values = stage(values)
             flops.append(counter.get_total_flops() // len(example))
             norms = [module for module in stage.modules() if isinstance(module, BATCH_NORMS)]

@@ -53,7 +53,7 @@ class TextInputs:
             part = self._prepared.parts["train"]
             assert isinstance(part.samples, Texts)
             texts = with_separator(part.samples.texts(part.indices.tolist()), self._input_spec)
-            self._input_spec = replace(self._input_spec, tokenizer=built_tokenizer(texts))
+            self._input_spec = replace(self._input_spec, tokenizer=built_tokenizer(texts, self._input_spec.max_words))
         return self._input_spec
 
     def encoded(self, split: str) -> EncodedTexts:

@@ -36,7 +36,12 @@ class SourceCheckpoint:
 
 
 def build(
-    *, path: str, image_size: int | None, num_channels: int | None, construct: Callable[[Mapping[str, Any]], Backbone]
+    *,
+    path: str,
+    image_size: int | None,
+    num_channels: int | None,
+    max_length: int | None = None,
+    construct: Callable[[Mapping[str, Any]], Backbone],
 ) -> Backbone:
     """Returns the backbone of an earlier run with its trained weights.
 
@@ -44,6 +49,7 @@ def build(
         path: folder of a run (its best checkpoint, or else its last), or a .ckpt or .safetensors file of Regraft.
         image_size: pixels; null for that of the run.
         num_channels: null for that of the run; any other number is an error.
+        max_length: tokens of a text; null for that of the run.
         construct: builds a backbone with random weights from an architecture.
 
     Raises:
@@ -51,7 +57,7 @@ def build(
         ValueError: not a checkpoint of Regraft, one that would run code, or tensors that don't fit.
     """
     source = read(path)
-    changes = {"image_size": image_size, "num_channels": num_channels}
+    changes = {"image_size": image_size, "num_channels": num_channels, "max_length": max_length}
     overrides: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if "weights" in source.architecture:
         overrides["weights"] = None  # the tensors of the run replace them
@@ -83,8 +89,10 @@ def read(path: str | Path) -> SourceCheckpoint:
 
 def load_source(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
     """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone."""
+    spec = source.input_spec.resized(like=backbone.input_spec)
+    backbone.input_spec = spec  # first, as word embeddings are those of its vocabulary
     load_tensors(backbone, source.tensors, str(source.path), _describe(source.architecture))
-    backbone.input_spec = source.input_spec.resized(like=backbone.input_spec)
+    backbone.input_spec = spec.for_other_data()
     return backbone
 
 

@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from regraft.models.backbones.text.pooling import Pool, mask_of
+from regraft.core.pooling import token_mask
+from regraft.models.backbones.text.pooling import Pool
 
 _LOGGER = logging.getLogger(__name__)
 _TOLERANCE = 1e-5
@@ -97,7 +98,7 @@ class Stage(nn.Module):
         Args:
             inputs: token ids (batch, length), -1 at padding; or hidden states, zero at padding.
         """
-        mask = mask_of(inputs)
+        mask = token_mask(inputs)
         is_padded = _is_padded(mask)
         given = {"attention_mask": _attended(mask) if is_padded or mask.is_meta else None}
         if self.padding_id is None:
