@@ -270,14 +270,14 @@ def compare(runs: "str | Path | Run | Sequence[str | Path | Run]" = (), **keys: 
 
 
 def ensemble(runs: "str | Path | Run | Sequence[str | Path | Run]", **keys: Any) -> "Run":
-    """Returns the run that averages the heads of some runs, just as `regraft ensemble` does.
+    """Returns the run that is the mean of some runs, just as `regraft ensemble` does.
 
     Args:
         runs: a sweep of folds or seeds, or its runs: themselves, their folders, or parts of their names.
         keys: `output_dir` and `trust`.
 
     Raises:
-        ValueError: there are fewer than two runs, they aren't of one kind, or their backbones were trained.
+        ValueError: there are fewer than two runs, or they aren't of one kind.
     """
     from regraft.core.process_state import process_state_kept
 

@@ -11,6 +11,7 @@ from regraft.deployment.ensemble import make_ensemble
 from regraft.deployment.load import trained_model
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run
+from regraft.tasks import TASKS
 
 
 def changed(run: Run, name: str, prefix: str, **config: object) -> Run:
@@ -50,12 +51,37 @@ def test_the_logits_are_the_mean_of_the_members(small_run: Run, capsys: pytest.C
     assert "each of its images was trained on by a run of the ensemble" in err
 
 
+def test_the_probabilities_of_networks_with_backbones_of_their_own_are_averaged(
+    small_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = changed(small_run, "trained", "")
+    code, out, _ = run_main(["ensemble", str(small_run.path), str(other.path), "output_dir=out"], capsys)
+    assert code == 0
+    assert "the mean of 2 networks" in out
+    (folder,) = Path("out/ensembles").iterdir()
+    first, second, both = (
+        trained_model(path, device=torch.device("cpu")) for path in (small_run.path, other.path, folder)
+    )
+    spec = first.input_spec
+    images = torch.randint(0, 256, (3, spec.num_channels, spec.image_size, spec.image_size), dtype=torch.uint8)
+    mean = (first.probabilities(images) + second.probabilities(images)) / 2
+    torch.testing.assert_close(both.probabilities(images), mean, atol=1e-5, rtol=1e-4)
+    exported = regraft.export(run=folder, format="onnx", output="ensemble.onnx")
+    assert Path("ensemble.onnx").is_file(), exported
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_mean_logits_have_the_mean_outputs(name: str) -> None:
+    task = TASKS[name]
+    logits = 20 * torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0))
+    mean = torch.stack([task.outputs(each) for each in logits]).mean(0)
+    torch.testing.assert_close(task.outputs(task.mean_logits(logits)), mean)
+    torch.testing.assert_close(task.outputs(task.mean_logits(logits[:1])), task.outputs(logits[0]))
+
+
 def test_what_cannot_be_averaged_is_refused(small_run: Run) -> None:
     with pytest.raises(ConfigError, match="two runs or more; got 1"):
         make_ensemble([small_run], Path("made"), [])
-    trained = changed(small_run, "trained", "backbone.")
-    with pytest.raises(ConfigError, match="the runs' backbones were trained"):
-        make_ensemble([small_run, trained], Path("made"), [])
     another = changed(small_run, "another", "head.", head={"_target_": "regraft.models.heads.MLP"})
     with pytest.raises(ConfigError, match="has another head than"):
         make_ensemble([small_run, another], Path("made"), [])

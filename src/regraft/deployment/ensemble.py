@@ -1,30 +1,34 @@
-"""The runs of several folds or seeds as one run, whose network averages their heads."""
+"""The runs of several folds or seeds as one run, whose network averages their heads, or their networks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.models.from_config import MEMBERS
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.state import recording_state
 
+_FROZEN = "regraft.models.freezing.LinearProbe"
 _OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops")
 """What a checkpoint has only for its training to be resumed."""
 
 
 def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Run:
-    """Returns the run, in a new folder, that averages the logits of some runs' best checkpoints.
+    """Returns the run, in a new folder, that is the mean of some runs' best checkpoints.
 
-    It is predicted with, exported and served as any run. The runs have one frozen backbone, which is computed once.
+    It is predicted with, exported and served as any run. If all have the same backbone, which wasn't trained, that is
+    computed once, and the logits of their heads are averaged; else each network's probabilities or values are.
 
     Args:
         trust: further modules whose classes their configs may name.
 
     Raises:
-        ConfigError: there are fewer than two runs, they aren't of one kind, or their backbones were trained.
+        ConfigError: there are fewer than two runs, or they aren't of one kind.
     """
     if len(runs) < 2:
         raise ConfigError("ensemble", f"it takes two runs or more; got {len(runs)}")
@@ -32,16 +36,20 @@ def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Ru
     first = checkpoints[0]
     for other in checkpoints[1:]:
         _require_alike(first, other)
-    tensors = {name: tensor for name, tensor in first.content["state_dict"].items() if not name.startswith("head.")}
+    has_one_backbone = all(_has_backbone_of(first, other) for other in checkpoints[1:])
+    parts = {"head.members.{}": "head."}
+    if not has_one_backbone:
+        parts["backbone.stages.members.members.{}"] = "backbone."
+    tensors = {f"backbone.{name}": each for name, each in _tensors(first, "backbone.")} if has_one_backbone else {}
     for number, checkpoint in enumerate(checkpoints):
-        tensors |= {
-            f"head.members.{number}.{name.removeprefix('head.')}": tensor
-            for name, tensor in checkpoint.content["state_dict"].items()
-            if name.startswith("head.")
-        }
+        for place, prefix in parts.items():
+            tensors |= {f"{place.format(number)}.{name}": each for name, each in _tensors(checkpoint, prefix)}
     data = first.config["data"] | {"folds": None, "fold": None}
     config = first.config | {"ensemble": len(runs), "data": data, "output_dir": str(folder.parent)}
     record = first.content["hyper_parameters"] | {"config": config}
+    if not has_one_backbone:
+        config |= {"ensemble_of_networks": True, "freezing": {"_target_": _FROZEN}}
+        record["architecture"] = {MEMBERS: [each.architecture for each in checkpoints]}
     content = {name: value for name, value in first.content.items() if name not in _OF_TRAINING}
     run = Run(folder)
     folder.mkdir(parents=True)
@@ -52,8 +60,20 @@ def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Ru
     return run
 
 
+def _tensors(checkpoint: Checkpoint, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Yields names, without their prefix, and tensors of a part of a network."""
+    for name, tensor in checkpoint.content["state_dict"].items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), tensor
+
+
+def _has_backbone_of(first: Checkpoint, other: Checkpoint) -> bool:
+    theirs = dict(_tensors(other, "backbone."))
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in _tensors(first, "backbone."))
+
+
 def _require_alike(first: Checkpoint, other: Checkpoint) -> None:
-    """Raises ConfigError unless the heads of two checkpoints can be averaged on one backbone."""
+    """Raises ConfigError unless two checkpoints are of one kind."""
     what = {
         "other data": first.fingerprint != other.fingerprint or first.class_names != other.class_names,
         "another task": first.task.name != other.task.name,
@@ -68,10 +88,3 @@ def _require_alike(first: Checkpoint, other: Checkpoint) -> None:
         reason = f"{other.path} takes images of another size or normalisation than {first.path}"
         fix = "Without pretrained weights each fold normalises by its own training images; use a pretrained model."
         raise ConfigError("ensemble", reason, fix=fix)
-    ours, theirs = (
-        {name: tensor for name, tensor in each.content["state_dict"].items() if name.startswith("backbone.")}
-        for each in (first, other)
-    )
-    if any(not torch.equal(tensor, theirs[name]) for name, tensor in ours.items()):
-        reason = "the runs' backbones were trained, and only heads on one frozen backbone are averaged"
-        raise ConfigError("ensemble", reason, fix="Train the folds with freezing=linear_probe, which is the default.")

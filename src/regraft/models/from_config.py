@@ -16,7 +16,8 @@ from regraft.core.errors import ConfigError
 from regraft.core.input_spec import InputSpec
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone
-from regraft.models.heads import Ensemble
+from regraft.models.backbones.several import side_by_side
+from regraft.models.heads import Ensemble, NetworkEnsemble
 from regraft.models.stage_outputs import TappedBackbone, tapped
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
@@ -27,6 +28,8 @@ BackboneAndArchitecture = tuple[Backbone, Config | None]
 """A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
 
 
+MEMBERS = "members"
+"""In an architecture, those of the networks of an ensemble."""
 _TAPS = "feature_widths"
 """In an architecture, the stages whose pooled outputs are the features, and how many each gives."""
 
@@ -99,7 +102,10 @@ def build_placeholder_backbone(config: Config) -> Backbone:
 
 def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
     """Returns a backbone with random weights, for a checkpoint to fill."""
-    built: Backbone = factory(_untapped(architecture), "model")()
+    if MEMBERS in architecture:
+        built = side_by_side([build_bare_backbone(each) for each in architecture[MEMBERS]])
+    else:
+        built = factory(_untapped(architecture), "model")()
     if _TAPS in architecture:
         built = TappedBackbone(built, architecture[_TAPS])
     if input_spec is not None:
@@ -121,11 +127,19 @@ def build_head(config: Config, num_features: int, targets: TargetSummary) -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         node = {key: value for key, value in config["head"].items() if key != "stages"}
-        make = partial(factory(node, "head"), num_features=num_features, num_classes=len(targets.names))
+        own_width = num_features // config["ensemble"] if _is_of_networks(config) else num_features
+        make = partial(factory(node, "head"), num_features=own_width, num_classes=len(targets.names))
         heads = [make() for _ in range(config.get("ensemble", 1))]
     task = task_of(config["task"]["name"])
     finished = [task.finished_head(head, targets) for head in heads]
+    if _is_of_networks(config):
+        return NetworkEnsemble(finished, task.mean_logits)
     return Ensemble(finished) if "ensemble" in config else finished[0]
+
+
+def _is_of_networks(config: Config) -> bool:
+    """Whether a config is of an ensemble whose members have a backbone each."""
+    return bool(config.get("ensemble_of_networks"))
 
 
 def head_source(config: Config) -> Checkpoint | None:

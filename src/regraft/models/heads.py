@@ -174,6 +174,25 @@ class Ensemble(nn.Module):
         return torch.stack([member(features) for member in self.members]).mean(0)
 
 
+class NetworkEnsemble(nn.Module):
+    """The heads of several networks, each on the features of its own backbone; their mean probabilities or values.
+
+    Args:
+        combine: from the logits of all members, (num_members, batch, num_classes), to those of the ensemble.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], combine: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self._combine = combine
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes) of features (batch, sum of the widths), member after member."""
+        parts = features.chunk(len(self.members), dim=1)
+        logits = [member(part) for member, part in zip(self.members, parts, strict=True)]
+        return self._combine(torch.stack(logits))
+
+
 def initialise(head: nn.Module, init: str, init_std: float) -> None:
     """Initialises the weights of the head's linear layers from torch's global generator; sets their biases to 0.
 

@@ -18,7 +18,7 @@ from regraft.evaluation.compare.paired import Outcome
 from regraft.report.axes import shortened
 from regraft.report.console import plain_cell, wide_console
 from regraft.report.leaderboard_plots import against_cost, parallel
-from regraft.report.leaderboard_text import OUT_OF_FOLD, cells, headings, name_of_row, reasons, sentences
+from regraft.report.leaderboard_text import cells, headings, name_of_row, out_of_fold_headings, reasons, sentences
 from regraft.report.templates import template
 
 _WIDTH = 240
@@ -42,7 +42,7 @@ def show(board: Leaderboard) -> None:
 def _table(board: Leaderboard, names: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=f"Leaderboard by {board.metric}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in names:
-        is_number = name in ("rank", *board.metrics, OUT_OF_FOLD, "n", "seconds", "trained parameters")
+        is_number = name in ("rank", *board.metrics, *out_of_fold_headings(board), "n", "seconds", "trained parameters")
         table.add_column(plain_cell(name), justify="right" if is_number else "left")
     for row, texts in zip(board.rows, rows, strict=True):
         table.add_row(*map(plain_cell, texts), style=_style(row))
@@ -55,8 +55,8 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
     for row, texts in zip(board.rows, rows, strict=True):
         by_name = dict(zip(names, texts, strict=True))
         figure = f"{board.metric} {by_name[board.metric]} (n = {by_name['n']})" if by_name[board.metric] else ""
-        if by_name.get(OUT_OF_FOLD):
-            figure += f"; {OUT_OF_FOLD} {by_name[OUT_OF_FOLD]}"
+        for heading in out_of_fold_headings(board):
+            figure += f"; {heading} {by_name[heading]}" if by_name[heading] else ""
         points = f"{compared}: {by_name[compared]}" if by_name[compared] else ""
         parts = [part for part in (figure, points, by_name[verdict] or by_name[state]) if part]
         console.print(plain_cell(f"{by_name['rank']:>3}  {name_of_row(board, row)}"), style=_style(row), soft_wrap=True)

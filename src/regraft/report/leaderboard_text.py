@@ -12,9 +12,6 @@ from regraft.evaluation.compare.paired import Comparison, Outcome
 from regraft.evaluation.compare.parameters import text_of
 from regraft.evaluation.compare.statistics import LEVEL, MeanStd
 
-OUT_OF_FOLD = "acc out of fold"
-"""The heading of the accuracy on all images, each predicted by the run that it was held out from."""
-
 _LARGE = 1e6
 """Absolute value from which a figure is written with a power of ten."""
 
@@ -25,9 +22,15 @@ def headings(board: Leaderboard) -> list[str]:
     made = _made(row.comparison for row in board.rows)
     compared = _heading(made[0]) if made else "to the leader, points"
     return [
-        *("rank", *board.parameters, *board.metrics, *([OUT_OF_FOLD] if _has_folds(board) else [])),
+        *("rank", *board.parameters, *board.metrics, *out_of_fold_headings(board)),
         *("n", "seconds", "trained parameters", compared, "verdict", "state"),
     ]
+
+
+def out_of_fold_headings(board: Leaderboard) -> list[str]:
+    """Returns that of the figure out of fold, as in `acc out of fold`; empty without folds."""
+    metrics = dict.fromkeys(row.out_of_fold.metric for row in board.rows if row.out_of_fold is not None)
+    return [f"{'/'.join(metrics)} out of fold"] if metrics else []
 
 
 def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
@@ -37,7 +40,7 @@ def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
         "" if row.rank is None else str(row.rank),
         *map(text_of, row.values),
         *(_spread(row.metrics.get(metric)) for metric in board.metrics),
-        *([_out_of_fold(row)] if _has_folds(board) else []),
+        *([_out_of_fold(row)] if out_of_fold_headings(board) else []),
         "" if found is None else str(found.n),
         "" if row.seconds is None else f"{row.seconds.mean:.1f}",
         "" if row.num_trained is None else f"{row.num_trained.mean:,.0f}",
@@ -72,8 +75,8 @@ def sentences(board: Leaderboard) -> list[str]:
     comparisons = [row.comparison for row in board.rows if row.comparison is not None]
     if comparisons:
         said += _against(board, comparisons)
-    if _has_folds(board):
-        said.append(f"{OUT_OF_FOLD}: on all images, each predicted by the run that it was held out from.")
+    for heading in out_of_fold_headings(board):
+        said.append(f"{heading}: on all images, each predicted by the run that it was held out from.")
     data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
     if len(data - {None}) > 1:
         said.append(f"The runs are of {len(data - {None})} data sets; ranks across data sets mean little.")
@@ -90,7 +93,7 @@ def to_csv(board: Leaderboard) -> str:
     file = io.StringIO()
     metrics = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
     costs = ["n", "seconds", "num_trained_parameters"]
-    of_folds = ["acc_out_of_fold"] if _has_folds(board) else []
+    of_folds = [heading.replace(" ", "_") for heading in out_of_fold_headings(board)]
     against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
     rows: list[list[Any]] = [["rank", *board.parameters, *metrics, *of_folds, *costs, *against, "state", "runs"]]
     for row in board.rows:
@@ -102,7 +105,7 @@ def to_csv(board: Leaderboard) -> str:
         rows.append(
             [
                 *(row.rank, *(text_of(value, is_exact=True) for value in row.values), *pairs),
-                *([row.out_of_fold] if of_folds else []),
+                *([None if row.out_of_fold is None else row.out_of_fold.value] if of_folds else []),
                 *(0 if found is None else found.n, *figures, *_against_leader(row), row.state, names),
             ]
         )
@@ -165,12 +168,8 @@ def _against_leader(row: LeaderboardRow) -> list[Any]:
     return [*difference, row.comparison.p, row.comparison.verdict, row.comparison.method]
 
 
-def _has_folds(board: Leaderboard) -> bool:
-    return any(row.out_of_fold is not None for row in board.rows)
-
-
 def _out_of_fold(row: LeaderboardRow) -> str:
-    return "" if row.out_of_fold is None else f"{row.out_of_fold:.4f}"
+    return "" if row.out_of_fold is None else f"{row.out_of_fold.value:.4f}"
 
 
 def _spread(found: MeanStd | None) -> str:

@@ -149,6 +149,14 @@ class Task(ABC):
             ConfigError: an output isn't finite.
         """
 
+    def mean_logits(self, logits: "Tensor") -> "Tensor":
+        """Returns logits or values, (batch, num_outputs), whose outputs are the mean of the outputs of several models.
+
+        Args:
+            logits: (num_models, batch, num_outputs).
+        """
+        return logits.mean(0)
+
     def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
         """Returns what `calibrate=` can fit to a number of outputs; None: to any number."""
         return ()

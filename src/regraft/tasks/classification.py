@@ -89,6 +89,10 @@ class Classification(Task):
         """Returns the share of the images that are classified wrongly."""
         return int((decisions != targets).sum()) / len(targets)
 
+    def mean_logits(self, logits: "Tensor") -> "Tensor":
+        """Returns the logarithm of the mean probabilities of several models, (batch, num_classes)."""
+        return logits.log_softmax(2).logsumexp(0)
+
     def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
         """Returns a temperature, and a threshold of two classes."""
         return ("temperature", "threshold") if num_outputs in (None, 2) else ("temperature",)

@@ -77,6 +77,12 @@ class Multilabel(Task):
         found = LabelOutputs(decisions, targets, names).mean_of("ap")
         return None if found is None else 1 - found
 
+    def mean_logits(self, logits: "Tensor") -> "Tensor":
+        """Returns the logits of the mean probabilities of several models, (batch, num_labels)."""
+        from torch.nn.functional import logsigmoid
+
+        return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+
     def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
         """Returns a temperature of all labels, and a threshold of each."""
         return ("temperature", "thresholds")

@@ -8,8 +8,11 @@ from regraft.evaluation.compare.folds import difference_of_folds
 from regraft.evaluation.compare.leaderboard import make_leaderboard
 from regraft.evaluation.compare.paired import FOLDS
 from regraft.report.leaderboard import show
-from regraft.report.leaderboard_text import OUT_OF_FOLD, cells, headings, sentences
+from regraft.report.leaderboard_text import cells, headings, sentences, to_csv
+from regraft.runs import outputs
+from regraft.runs.outputs import Outputs
 from regraft.runs.predictions import Predictions, write
+from regraft.tasks import TASKS
 
 NUM_FOLDS = 5
 
@@ -42,21 +45,45 @@ def test_folds_are_repetitions_of_one_configuration(tmp_path, capsys, monkeypatc
     assert board.parameters == ("optimizer.lr",)
     assert (first.metrics["test/acc"].n, second.metrics["test/acc"].n) == (5, 5)
     every = drawn(0.9, 0)
-    assert first.out_of_fold == pytest.approx((every.predicted == every.targets).mean())
+    assert first.out_of_fold.value == pytest.approx((every.predicted == every.targets).mean())
     assert second.comparison.method == FOLDS
     assert second.comparison.verdict == "worse"
     assert second.comparison.difference.value == pytest.approx(-0.2, abs=0.05)
-    assert headings(board).index(OUT_OF_FOLD) == 4
-    assert cells(board, first)[4] == f"{first.out_of_fold:.4f}"
+    assert headings(board).index("acc out of fold") == 4
+    assert cells(board, first)[4] == f"{first.out_of_fold.value:.4f}"
     show(board)
-    assert f"(n = 5); {OUT_OF_FOLD} {first.out_of_fold:.4f}" in capsys.readouterr().out
+    assert f"(n = 5); acc out of fold {first.out_of_fold.value:.4f}" in capsys.readouterr().out
     assert any("Nadeau and Bengio" in sentence for sentence in sentences(board))
+
+
+@pytest.mark.parametrize("name", ["multilabel", "regression"])
+def test_the_figure_out_of_fold_of_labels_and_numbers(name, tmp_path):
+    task, generator = TASKS[name], np.random.default_rng(0)
+    targets = generator.random((100, 2)).astype(np.float32)
+    found = (targets + generator.normal(0, 0.3, (100, 2))).astype(np.float32)
+    targets = (targets > 0.5).astype(np.float32) if name == "multilabel" else targets
+    runs = []
+    for fold in range(NUM_FOLDS):
+        config = {"data": {"folds": NUM_FOLDS, "fold": fold}, "task": {"name": name}}
+        run = made_run(f"{name}-{fold}", lr=0.1, acc=0.5, seed=0, config=config)
+        part = slice(fold, None, NUM_FOLDS)
+        outputs.write(
+            run.path, Outputs("test", name, np.arange(100)[part].copy(), targets[part].copy(), found[part].copy())
+        )
+        run.write_results({"metrics": {f"test/{task.headline}": 0.5}, "seconds": 1.0, "num_trained_parameters": 10})
+        runs.append(run)
+    board = board_of(runs, tmp_path=tmp_path)
+    figure = board.rows[0].out_of_fold
+    assert figure.metric == task.headline
+    assert figure.value == pytest.approx(task.scores(found, targets, "ab").metrics[task.headline])
+    assert f"{task.headline} out of fold" in headings(board)
+    assert f"{task.headline}_out_of_fold" in to_csv(board)
 
 
 def test_without_all_folds_there_is_no_figure_out_of_fold(tmp_path):
     board = board_of(fold_runs("a", 0.9, range(4)), fold_runs("b", 0.7, [3, 4]), tmp_path=tmp_path)
     assert [row.out_of_fold for row in board.rows] == [None, None]
-    assert OUT_OF_FOLD not in headings(board)
+    assert "acc out of fold" not in headings(board)
     assert board.rows[1].comparison.verdict == "not compared: fewer than 2 folds that the leader was tested on"
 
 

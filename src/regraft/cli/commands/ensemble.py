@@ -1,6 +1,6 @@
 """Make one run of the folds or seeds of a configuration: regraft ensemble SWEEP | RUN...
 
-Its network averages their heads.
+Its network averages their heads, or their networks where the backbones were trained.
 """
 
 import secrets
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> None:
     """Writes the run and prints what to do with it; see the command's help."""
     made = ensemble_once(arguments)
-    say(f"run: {made.path}, the mean of {len(made.results['members'])} heads")
+    what = "networks" if made.config.get("ensemble_of_networks") else "heads"
+    say(f"run: {made.path}, the mean of {len(made.results['members'])} {what}")
     say(f"  regraft predict run={made.path} input=PATH\n  regraft serve run={made.path}")
 
 
 def ensemble_once(arguments: Sequence[str]) -> "Run":
-    """Returns the run of the heads of others; see `regraft.ensemble`."""
+    """Returns the run that is the mean of others; see `regraft.ensemble`."""
     references, given = COMMAND.split(arguments)
     if not references:
         raise ConfigError("ensemble", "no run is given", allowed=COMMAND.usage)
@@ -48,9 +49,10 @@ COMMAND = Command(
     name="ensemble",
     run=run,
     usage="regraft ensemble SWEEP | RUN... [output_dir=PATH] [trust=[...]]",
-    details="""The finished runs of a sweep, or those that are named, become one run, whose network averages the logits
-of their heads: the folds of data.folds, or several seeds, of one configuration on one frozen backbone. It is predicted
-with, exported and served as any other. output_dir=PATH is the folder of all runs.""",
+    details="""The finished runs of a sweep, or those that are named, become one run: the folds of data.folds, or
+several seeds, of one configuration. On one frozen backbone its network averages the logits of their heads; where the
+backbones were trained, the probabilities or values of their networks. It is predicted with, exported and served as any
+other. output_dir=PATH is the folder of all runs.""",
     keys=("output_dir", "trust"),
     words=run_references,
 )

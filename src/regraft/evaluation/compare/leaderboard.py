@@ -9,7 +9,7 @@ from regraft.config.nested import ABSENT
 from regraft.core.errors import UnknownNameError
 from regraft.core.table import Table
 from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
-from regraft.evaluation.compare.folds import folds_of, out_of_fold
+from regraft.evaluation.compare.folds import OutOfFold, folds_of, out_of_fold
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
@@ -33,7 +33,7 @@ class LeaderboardRow:
         seconds: of its finished runs.
         num_trained: number of trained parameters of its finished runs.
         entries: its runs, by seed and fold.
-        out_of_fold: accuracy on all images, each held out from the run that predicted it; None without all folds.
+        out_of_fold: the headline metric, each image held out from the run that predicted it; None without all folds.
         comparison: with the leader; None for the leader itself, and if no run has finished.
     """
 
@@ -43,7 +43,7 @@ class LeaderboardRow:
     seconds: MeanStd | None
     num_trained: MeanStd | None
     entries: tuple[RunEntry, ...]
-    out_of_fold: float | None = None
+    out_of_fold: OutOfFold | None = None
     comparison: Comparison | None = None
 
     @property

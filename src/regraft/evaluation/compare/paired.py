@@ -182,7 +182,9 @@ def _compared_by_fold(other: _Folds, leader: _Folds) -> Comparison:
         return Comparison(problem="tested on other folds than the leader")
     differences = np.array([mine.qualities.mean() - theirs.qualities.mean() for mine, theirs in pairs])
     first = pairs[0][0]
-    return Comparison(difference_of_folds(differences, other.num), None, first.split, FOLDS, quality=first.quality)
+    largest = 1.0 if first.quality == Classification.quality else math.inf
+    found = difference_of_folds(differences, other.num, largest)
+    return Comparison(found, None, first.split, FOLDS, quality=first.quality)
 
 
 def _has_same_images(first: _Test, second: _Test) -> bool:
