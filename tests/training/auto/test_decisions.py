@@ -49,6 +49,12 @@ def test_fewer_images_are_taken_if_there_is_no_time_for_all_and_none_if_those_ar
     assert fraction_that_fits(1000, 200, 10, cost_of(1000), FIT, seconds_left=1) == 0
 
 
+def test_a_test_is_left_out_rather_than_many_images():
+    assert fraction_that_fits(1000, 200, 10, cost_of(1000), FIT, seconds_left=18) < 1
+    assert fraction_that_fits(1000, 2000, 10, cost_of(1000), FIT, seconds_left=20) == 1
+    assert fraction_that_fits(1000, 2000, 10, cost_of(1000), FIT, seconds_left=14) < 0.5
+
+
 def test_fits_that_take_long_limit_the_images_too():
     slow = FitSeconds(1000, 2.0)
     share = fraction_that_fits(20_000, 0, 10, cost_of(0), slow, seconds_left=100)

@@ -244,7 +244,7 @@ def test_a_machine_that_slows_down_does_not_break_the_budget(monkeypatch):
 
 
 def test_of_many_images_as_many_are_taken_as_there_is_time_for(monkeypatch):
-    bench = Bench(30, monkeypatch, a=(1.0, 0.05))
+    bench = Bench(30, monkeypatch, a=(1.0, 0.08))
     assert bench.run().choice.model == "a"
     assert 0.2 < bench.search.fraction < 1
     assert 20 < bench.clock.now <= 1.05 * 30

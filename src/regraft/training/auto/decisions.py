@@ -20,6 +20,8 @@ RUNS_APART = 10.0
 """Times the seconds that a run takes, between two runs of the best candidate so far."""
 _FEW_IMAGES = 256
 """Up to so many a fit takes about as long."""
+MIN_SHARE_WITH_TEST = 0.75
+"""Of the images that there is time for without a test; rather than fit on fewer for its sake, a run isn't tested."""
 MAX_SHARE_OF_FIRST = 0.4
 """Share of the time left at the start that the first candidate takes if there isn't the time for all images."""
 
@@ -97,12 +99,17 @@ def fraction_that_fits(
     """
     least = min(num_images, rungs(num_images, num_classes)[0])
     rate = cost.seconds_per_image * cost.num_missing / num_images
-    for safety, tested in ((SAFETY, num_test), (1.0, num_test), (1.0, 0)):  # rather a run without a test than none
-        tests = tested * cost.seconds_per_image
-        seconds = _growing(rate, cost.run_seconds + tests, fit)
-        size = _largest(num_images, seconds, (seconds_left - CLOSING_SECONDS) / safety)
-        if size < num_images and rate:
-            size = min(size, math.floor(MAX_SHARE_OF_FIRST * max(seconds_left, 0.0) / (safety * rate)))
+    most = math.floor(MAX_SHARE_OF_FIRST * max(seconds_left, 0.0) / (SAFETY * rate)) if rate else num_images
+    for safety in (SAFETY, 1.0):
+
+        def size_with(tested: int, safety: float = safety) -> int:
+            seconds = _growing(rate, cost.run_seconds + tested * cost.seconds_per_image, fit)
+            size = _largest(num_images, seconds, (seconds_left - CLOSING_SECONDS) / safety)
+            return size if size == num_images else min(size, most)
+
+        size, without_test = size_with(num_test), size_with(0)
+        if size < max(least, MIN_SHARE_WITH_TEST * without_test):
+            size = without_test
         if size >= least:
             return share_of(size, num_images)
     return 0.0

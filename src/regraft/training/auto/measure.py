@@ -13,7 +13,7 @@ from regraft.config.hydra_messages import MISTAKES
 from regraft.core.errors import ConfigError, errors_in
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
-from regraft.training.auto.decisions import CLOSING_SECONDS, Cost, FitSeconds, seconds_at
+from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY, Cost, FitSeconds, seconds_at
 from regraft.training.auto.scores import figure_text, score
 from regraft.training.auto.tried import Tried
 
@@ -135,6 +135,10 @@ class Measurement:
         return self._in_chunks(tried, candidate.compute, positions)
 
     def _compute_test(self, tried: Tried, candidate: Candidate) -> bool:
+        """Computes features of the test images, if there is time for all of them; returns whether there was."""
+        cost = self._cost(tried)
+        if cost.num_missing_test * cost.seconds_per_image > SAFETY * (self._left() - cost.run_seconds):
+            return False
         return self._in_chunks(tried, candidate.compute_test, torch.arange(candidate.num_test)) == candidate.num_test
 
     def _in_chunks(self, tried: Tried, compute: Callable[[Tensor], None], positions: Tensor) -> int:
