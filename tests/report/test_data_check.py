@@ -7,9 +7,9 @@ from PIL import Image
 
 from helpers.planted import encoded, photo, write
 from regraft.core.pixel_format import PixelFormat
+from regraft.data.checked import Check
 from regraft.data.findings import Finding, Item
 from regraft.data.images.file_reading.facts import display_image
-from regraft.data.images.validation.check import Check
 from regraft.report import data_check
 
 

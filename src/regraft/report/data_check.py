@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.core.atomic import write_atomically
+from regraft.data.checked import Check
 from regraft.data.findings import SEVERITIES, Finding, Item, counted, readable
-from regraft.data.images.validation.check import Check
 from regraft.report.console import print_line, wide_console
 from regraft.report.templates import number, template
 
@@ -92,7 +92,7 @@ def show(check: Check, folder: Path) -> None:
     console = wide_console(_WIDTH)
     for split, counts in check.counts.items():
         num = sum(counts.values()) if check.sizes is None else check.sizes[split]
-        print_line(console, f"{split}: {counted(num, 'image')} in {_counts(counts, *check.what)}")
+        print_line(console, f"{split}: {counted(num, check.noun)} in {_counts(counts, *check.what)}")
     if check.findings:
         table = Table(title="Data check", title_justify="left", show_lines=True)
         table.add_column("")
@@ -105,11 +105,11 @@ def show(check: Check, folder: Path) -> None:
 
 
 def summary(check: Check) -> str:
-    """Returns a line with the numbers of findings, of images and of images read, and the seconds."""
+    """Returns a line with the numbers of findings, of samples and of samples read, and the seconds."""
     found = ", ".join(counted(check.num(severity), severity) for severity in SEVERITIES)
-    known = check.num_images - check.num_read
+    known = check.num_samples - check.num_read
     reading = f"{check.num_read:,} read, {known:,} unchanged since an earlier check" if known else "all read"
-    return f"{found} in {counted(check.num_images, 'image')} ({reading}; {check.seconds:.1f} s)"
+    return f"{found} in {counted(check.num_samples, check.noun)} ({reading}; {check.seconds:.1f} s)"
 
 
 def name_of(item: Item) -> str:

@@ -5,7 +5,7 @@ Shows a table, and writes a JSON file and a page with thumbnails.
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,9 @@ from regraft.data.tables.reading import SUFFIXES
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
-    from regraft.data.images.validation.check import Check
+    from regraft.core.pixel_format import PixelFormat
+    from regraft.data.checked import Check
+    from regraft.data.sources.base import Splits
     from regraft.data.sources.tree import Tree
     from regraft.report.data_check import OpenImage
 
@@ -98,49 +100,84 @@ def _checked(node: dict[str, Any], trust: Sequence[str]) -> "tuple[Check, OpenIm
     Args:
         trust: what the command line trusts.
     """
-    from regraft.core.console import image_progress_bar
-    from regraft.core.pixel_format import PixelFormat
-    from regraft.data.images.file_reading.facts import display_image
-    from regraft.data.images.validation.check import check_samples, check_tree
-    from regraft.report import data_check
-
     source = _source(node, trust)
     started = time.perf_counter()
-    progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
-    shown = PixelFormat(background=node["background"], value_range=node["value_range"])
-    if hasattr(source, "tree"):
-        source.prepare()
-        tree: Tree = source.tree()
-        return check_tree(tree, progress, started, shown), lambda path: display_image(
-            tree.root / path, data_check.SIDE, shown
-        )
+    source.prepare()
+    name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
+    place = str(node.get("path") or node.get("root") or name)
+    tree: Tree | None = source.tree() if hasattr(source, "tree") else None
+    if tree is not None and tree.kind.noun == "image":
+        return _checked_folder(tree, node, started)
+    if tree is not None and tree.errors:
+        from regraft.data.checked import finished_check
+
+        return finished_check(place, {}, tree.errors, 0, 0, started), _not_an_image
+    found = source.splits()
+    return _OF_KINDS[found.train.kind](place, found, node, started)
+
+
+def _checked_folder(tree: "Tree", node: Mapping[str, Any], started: float) -> "tuple[Check, OpenImage]":
+    from regraft.core.console import image_progress_bar
+    from regraft.data.images.file_reading.facts import display_image
+    from regraft.data.images.validation.check import check_tree
+    from regraft.report import data_check
+
+    shown, progress = _pixel_format(node), image_progress_bar(is_shown=Console().is_terminal, title="Reading")
+    return check_tree(tree, progress, started, shown), lambda path: display_image(
+        tree.root / path, data_check.SIDE, shown
+    )
+
+
+def _checked_images(place: str, splits: "Splits", node: Mapping[str, Any], started: float) -> "tuple[Check, OpenImage]":
+    from regraft.core.console import image_progress_bar
+    from regraft.data.images.file_reading.facts import display_image
     from regraft.data.images.samples import FileImages
+    from regraft.data.images.validation.check import check_samples
     from regraft.data.images.validation.in_memory import image_of, samples_of, splits_of
     from regraft.data.images.validation.listed_files import check_listed, files_of
+    from regraft.report import data_check
 
-    source.prepare()
-    found = source.splits()
-    name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
-    if isinstance(found.train, FileImages):
-        place = str(node.get("path") or node.get("root") or name)
-        return check_listed(place, found, progress, started, shown), lambda path: display_image(
-            files_of(found)[0] / path, data_check.SIDE, shown
+    if isinstance(splits.train, FileImages):
+        shown, progress = _pixel_format(node), image_progress_bar(is_shown=Console().is_terminal, title="Reading")
+        return check_listed(place, splits, progress, started, shown), lambda path: display_image(
+            files_of(splits)[0] / path, data_check.SIDE, shown
         )
-    splits = splits_of(found)
-    return check_samples(node.get("root") or name, samples_of(found.class_names, splits), started), partial(
-        image_of, splits
-    )
+    arrays = splits_of(splits)
+    return check_samples(place, samples_of(splits.class_names, arrays), started), partial(image_of, arrays)
+
+
+def _checked_texts(place: str, splits: "Splits", node: Mapping[str, Any], started: float) -> "tuple[Check, OpenImage]":
+    from regraft.data.text.validation.check import check_texts
+
+    return check_texts(place, splits, started), _not_an_image
+
+
+def _not_an_image(path: str) -> Any:
+    raise AssertionError("findings about texts show no images")
+
+
+_OF_KINDS = {"image": _checked_images, "text": _checked_texts}
+
+
+def _pixel_format(node: Mapping[str, Any]) -> "PixelFormat":
+    from regraft.core.pixel_format import PixelFormat
+
+    return PixelFormat(background=node["background"], value_range=node["value_range"])
 
 
 def _source(node: dict[str, Any], trust: Sequence[str]) -> Any:
     """Returns the source of the section `data`, without the options of batches and splits."""
-    shared = yaml.safe_load((conf_dir() / "data" / "_common.yaml").read_text(encoding="utf-8"))
+    files = [conf_dir() / "data" / f"{name}.yaml" for name in ("_base", "_common")]
+    shared = {key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))}
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
         from regraft.config.instantiate import factory
 
-        if "trust" in options:  # a source of files of others; what it would refuse is listed
-            options |= {"trust": trust, "on_error": "skip"}
+        if "on_error" in options:  # what it would refuse is listed
+            options["on_error"] = "skip"
+        if "trust" in options:  # a source of files of others
+            options["trust"] = trust
+        if "task" in options:
             task = options["task"] or factory(options | {"task": "classification"}, "data")().find_task()[0]
             options["task"] = task
         return factory(options, "data")()

@@ -45,7 +45,7 @@ class ReadFiles(Protocol):
     def log_skipped(self) -> None:
         """Warns of files that are left out."""
 
-    def warnings(self) -> list[str]:
+    def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check warns of."""
 
     def samples(self, split: str, is_kept: np.ndarray, labels: "Tensor") -> "Samples":
@@ -125,8 +125,6 @@ class ClassFolders(ABC):
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
-        if warnings := files.warnings():
-            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)
         samples = {split: _samples(tree, split, files) for split in tree.classes}
         if "val" in samples and "test" not in samples and not any(self._splits.values()):
             _log.info(
@@ -138,7 +136,10 @@ class ClassFolders(ABC):
             samples["test"] = samples.pop("val")
         unlabelled = self._root / tree.unlabelled_folder if tree.unlabelled else None
         parts = samples["train"], samples.get("val"), samples.get("test")
-        return Splits(tuple(tree.classes["train"]), *parts, dict(files.unusable), unlabelled)
+        found = Splits(tuple(tree.classes["train"]), *parts, dict(files.unusable), unlabelled)
+        if warnings := files.warnings(found):
+            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)
+        return found
 
     def _unusable(self, tree: Tree, files: ReadFiles) -> list[ConfigError]:
         """Returns the mistakes of files that can't be used and aren't skipped, or of classes that lose all of them."""

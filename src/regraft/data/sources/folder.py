@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from regraft.data.images.samples import FileImages
+    from regraft.data.sources.base import Splits
 
 EXTENSIONS = frozenset(
     {
@@ -83,7 +84,7 @@ class _ReadImages:
         """Warns of images that are left out."""
         log_skipped(self.tree.root, len(self.paths), self.unusable)
 
-    def warnings(self) -> list[str]:
+    def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check warns of."""
         return warnings_of(self.tree, self.paths, self.read, has_range=self.has_range)
 

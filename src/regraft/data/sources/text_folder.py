@@ -20,6 +20,7 @@ from regraft.data.text.files import FAULTS, TextFileError, is_text, read_text, r
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from regraft.data.sources.base import Splits
     from regraft.data.text.samples import Texts
 
 _log = logging.getLogger(__name__)
@@ -95,9 +96,11 @@ class _ReadTexts:
         message = "%s of %s texts in %s are left out (data.on_error=skip): %s."
         _log.warning(message, f"{len(self.unusable):,}", self._num, self.tree.root, reasons(self.unusable))
 
-    def warnings(self) -> list[str]:
+    def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check warns of."""
-        return []
+        from regraft.data.text.validation.check import warnings_of_texts
+
+        return warnings_of_texts(splits)
 
     def samples(self, split: str, is_kept: np.ndarray, labels: "Tensor") -> "Texts":
         """Returns the texts of a split that are kept."""

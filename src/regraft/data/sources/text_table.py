@@ -63,7 +63,9 @@ class TextRows:
 
     def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check of the texts warns of."""
-        return []
+        from regraft.data.text.validation.check import warnings_of_texts
+
+        return warnings_of_texts(splits)
 
 
 class TextTableSource(LabelledTable):

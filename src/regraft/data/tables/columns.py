@@ -119,6 +119,8 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
         if role == "text":
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
+        if role == "image" and any(_plain(name) in map(_plain, sum(_NAMES["text"], ())) for name in table.columns):
+            fix += " Texts are data=text_table."
         errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))
     return columns
 

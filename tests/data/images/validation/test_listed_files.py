@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from regraft.core.pixel_format import PixelFormat
+from regraft.data.checked import Check
 from regraft.data.images.file_reading.read import logged_progress
-from regraft.data.images.validation.check import Check
 from regraft.data.images.validation.listed_files import check_listed
 from regraft.data.sources.table import TableSource
 
@@ -31,7 +31,7 @@ def test_rows_that_cannot_be_used_and_duplicates_are_findings(
     (conflict,) = [each for each in by_code.values() if each.code == "conflicting_labels"]
     assert conflict.items[0].paths == ("photo000.png", "copy.png")
     assert found.counts == {"train": {"a": 3, "b": 4}}
-    assert found.num_images == 9
+    assert found.num_samples == 9
 
 
 def test_several_labels_are_compared_as_combinations(tmp_path: Path, write_photos: Callable[..., None]) -> None:

@@ -1,47 +1,20 @@
 """A complete check of a data set: of a folder, or of images in memory."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from regraft.core.console import ProgressBar
 from regraft.core.pixel_format import PixelFormat
-from regraft.data.findings import SEVERITIES, Finding, Severity
+from regraft.data.checked import Check, finished_check
+from regraft.data.class_counts import class_findings
+from regraft.data.duplicates import duplicate_findings
 from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
-from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
-from regraft.data.images.validation.duplicates import CheckedImages, duplicate_findings, likeness_findings
+from regraft.data.images.validation.class_findings import tree_findings
+from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
 from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_findings
 from regraft.data.sources.tree import Tree
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of a check.
-
-    Attributes:
-        place: the folder, or the name of the data set.
-        counts: decodable images by split and class, or with each label or target.
-        findings: the worst first.
-        num_read: number of images that weren't known from an earlier check.
-        what: what `counts` are by, one and several of it.
-        sizes: images by split, where one may have several labels; None where `counts` add up to them.
-    """
-
-    place: str
-    counts: Counts
-    findings: list[Finding]
-    num_images: int
-    num_read: int
-    seconds: float
-    what: tuple[str, str] = ("class", "classes")
-    sizes: Mapping[str, int] | None = None
-
-    def num(self, severity: Severity) -> int:
-        """Returns the number of findings of a severity."""
-        return sum(finding.severity == severity for finding in self.findings)
 
 
 def check_tree(tree: Tree, progress: ProgressBar, started: float, pixel_format: PixelFormat) -> Check:
@@ -85,14 +58,6 @@ def check_samples(name: str, samples: CheckedImages, started: float) -> Check:
     counts, num_images = counts_of(samples), len(samples.names)
     findings = [*class_findings(counts), *likeness_findings(samples)]
     return finished_check(name, counts, findings, num_images, num_images, started)
-
-
-def finished_check(
-    place: str, counts: Counts, findings: list[Finding], num_images: int, num_read: int, started: float
-) -> Check:
-    """Returns a check that began at `started`, by `time.perf_counter()`, its findings sorted."""
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Check(place, counts, findings, num_images, num_read, time.perf_counter() - started)
 
 
 def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:

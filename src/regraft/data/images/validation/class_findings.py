@@ -3,19 +3,27 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from regraft.core.errors import listed
-from regraft.data.findings import Finding, Item, Wording, counted, items_of
+from regraft.data.findings import Finding, Item, Wording, items_of
 from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_of
 from regraft.data.sources.tree import Tree
 
 MAX_NAME = 143
+
+
 """Bytes of a name that every file system accepts: eCryptfs has fewer than the usual 255."""
+
+
 MAX_PATH = 259
+
+
 """Characters of a path that Windows accepts."""
+
+
 _WORDINGS = {
     "hidden": Wording("note", "Hidden files and folders, or some program's own, which are ignored"),
     "stray": Wording("warning", "Images outside of the class folders, which are ignored", "Move them into a class."),
@@ -157,38 +165,10 @@ def _is_odd(path: str) -> bool:
     return not path.replace(" ", "_").isprintable() or f"{os.sep} " in path or f" {os.sep}" in path
 
 
-TINY = 10
 """A class with fewer training images is reported."""
-IMBALANCED = 3.0
+
+
 """Least ratio of the largest class to the smallest, in training images, for which imbalance is reported."""
-Counts = Mapping[str, Mapping[str, int]]
+
+
 """Images by split and class."""
-
-
-def class_findings(counts: Counts) -> list[Finding]:
-    """Returns the findings about the numbers of decodable images."""
-    train = {name: num for name, num in counts.get("train", {}).items() if num}
-    found = []
-    if len(train) == 1:
-        sentence = (
-            f"There is a single class, {next(iter(train))!r}; classification needs 2 or more. Add images of "
-            "another class; of a folder, data.root is the one whose subfolders are the classes."
-        )
-        found.append(Finding("one_class", "error", sentence))
-    tiny = {name: num for name, num in train.items() if num < TINY}
-    if tiny:
-        sentence = (
-            f"{counted(len(tiny), 'class has', 'classes have')} fewer than {TINY} training images, too few to "
-            "generalise from and to set validation aside from. Add images, or merge or remove such classes."
-        )
-        items = tuple(Item((name,), counted(num, "image")) for name, num in tiny.items())
-        found.append(Finding("tiny_class", "warning", sentence, items))
-    if len(train) > 1 and max(train.values()) >= IMBALANCED * min(train.values()):
-        largest, smallest = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
-        sentence = (
-            f"The classes are imbalanced: {largest!r} has {train[largest]:,} training images, {smallest!r} has "
-            f"{train[smallest]:,}. Use data.sampler=balanced, which draws each class equally often, or "
-            "loss=focal, and look at test/f1 beside the accuracy."
-        )
-        found.append(Finding("imbalance", "warning", sentence))
-    return found

@@ -1,59 +1,66 @@
 """Findings about duplicates and near-duplicates: leakage between splits, and contradictory labels."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.data.findings import Finding, Item, Severity, counted
+from regraft.data.duplicates import CheckedSamples, group_finding, has_one, same, same_findings
+from regraft.data.findings import Finding, counted
 
 
 @dataclass(frozen=True)
-class CheckedImages:
+class CheckedImages(CheckedSamples):
     """Images to be compared.
 
     Attributes:
-        names: such as paths.
-        splits: (num_images,), indices into `split_names`.
-        labels: (num_images,), indices into `class_names`.
-        content_hashes: (num_images, HASH_BYTES), uint8.
         thumbs: (num_images, side, side), uint8: luminance.
     """
 
-    names: Sequence[str]
-    split_names: Sequence[str]
-    splits: np.ndarray
-    class_names: Sequence[str]
-    labels: np.ndarray
-    content_hashes: np.ndarray
+    noun = "image"
+    are_pictured = True
+
     thumbs: np.ndarray
 
 
 NearPairs = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
 """A function like `near_pairs`."""
+
+
 MAX_BITS = 10
+
+
 """Greatest number of bits in which two perceptual hashes of a pair differ."""
+
+
 MIN_CORRELATION = 0.98
+
+
 """Least correlation of the thumbnails of a pair."""
+
+
 MIN_CONTRAST = 4.0
+
+
 """Least standard deviation of a thumbnail, in gray levels: plain areas can't be compared."""
+
+
 MAX_PAIRS = 100_000
+
+
 MAX_NEIGHBOURS = 1_024
+
+
 """Comparisons of each image with others that share a quarter of its hash; there are more such images only if thousands
 have the same layout."""
+
+
 _NUM_QUARTERS = 4
+
+
 _PART = 2**16
-
-
-def same(content_hashes: np.ndarray) -> list[np.ndarray]:
-    """Returns groups of indices of identical images; the hashes are (num_images, num_bytes), uint8."""
-    if not len(content_hashes):
-        return []
-    keys = np.ascontiguousarray(content_hashes).view(f"V{content_hashes.shape[1]}")[:, 0]
-    _, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    order = np.argsort(group_of, kind="stable")
-    groups = np.split(order, np.cumsum(counts)[:-1])
-    return [groups[number] for number in np.flatnonzero(counts > 1)]
 
 
 def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
@@ -114,44 +121,14 @@ def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                     yield first[is_near], second[is_near]
 
 
-def duplicate_findings(samples: CheckedImages) -> list[Finding]:
-    """Returns the findings about identical images; thumbnails aren't looked at."""
-    return list(_same_findings(samples, same(samples.content_hashes)))
-
-
 def likeness_findings(samples: CheckedImages, near_pairs: NearPairs = near_pairs) -> list[Finding]:
     """Returns the findings about images that are identical or look alike."""
     groups = same(samples.content_hashes)
-    return [*_same_findings(samples, groups), *_near_findings(samples, groups, near_pairs)]
-
-
-def _same_findings(samples: CheckedImages, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
-    conflicting = [group for group in groups if not _has_one(samples.labels[group])]
-    leaking = [group for group in groups if not _has_one(samples.splits[group])]
-    within = [group for group in groups if _has_one(samples.splits[group]) and _has_one(samples.labels[group])]
-    classes, splits = (samples.class_names, samples.labels), (samples.split_names, samples.splits)
-    if conflicting:
-        sentence = (
-            f"{counted(len(conflicting), 'image is', 'images are')} in several classes, so all but one of its "
-            "labels are wrong. Keep each in its right class."
-        )
-        yield _finding("conflicting_labels", "error", sentence, samples, conflicting, *classes)
-    if leaking:
-        sentence = (
-            f"{counted(len(leaking), 'image is', 'images are')} in more than one split, so what is measured on "
-            "one was learnt from the other. Remove them from train."
-        )
-        yield _finding("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
-    if within:
-        sentence = (
-            f"{counted(len(within), 'image is', 'images are')} there more than once in a split; where validation or "
-            "test is carved from it, copies may land on both sides. Keep one of each."
-        )
-        yield _finding("duplicates", "warning", sentence, samples, within, *splits)
+    return [*same_findings(samples, groups), *_near_findings(samples, groups, near_pairs)]
 
 
 def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
-    is_single = _has_one(samples.splits)
+    is_single = has_one(samples.splits)
     # Identical images are reported already; one of them represents all in a split.
     is_looked_at = np.ones(len(samples.splits), bool)
     for group in groups:
@@ -173,24 +150,4 @@ def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pa
         f"{where}. Look at them, and keep one of each pair."
     )
     code = "near_duplicates" if is_single else "near_duplicates_across_splits"
-    yield _finding(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)
-
-
-def _has_one(numbers: np.ndarray) -> bool:
-    return bool((numbers == numbers[:1]).all())
-
-
-def _finding(
-    code: str,
-    severity: Severity,
-    sentence: str,
-    samples: CheckedImages,
-    groups: Iterable[np.ndarray],
-    names: Sequence[str],
-    numbers: np.ndarray,
-) -> Finding:
-    items = []
-    for group in groups:
-        different = dict.fromkeys(names[number] for number in numbers[group].tolist())
-        items.append(Item(tuple(samples.names[index] for index in group.tolist()), " / ".join(different)))
-    return Finding(code, severity, sentence, tuple(items), is_pictured=True)
+    yield group_finding(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)

@@ -1,6 +1,5 @@
 """A check of images in files that a table names, instead of a folder's classes."""
 
-from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,12 +8,13 @@ import numpy as np
 
 from regraft.core.console import ProgressBar
 from regraft.core.pixel_format import PixelFormat
-from regraft.data.findings import Finding, Item
+from regraft.data.checked import Check, finished_check
+from regraft.data.checked_splits import counts_of_splits, labels_of_splits, skipped_findings, split_numbers
+from regraft.data.class_counts import class_findings
+from regraft.data.duplicates import duplicate_findings
 from regraft.data.images.file_reading.read import near_pairs_of, read_all
 from regraft.data.images.samples import FileImages
-from regraft.data.images.validation.check import Check, Counts, finished_check
-from regraft.data.images.validation.class_findings import class_findings
-from regraft.data.images.validation.duplicates import CheckedImages, duplicate_findings, likeness_findings
+from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
 from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_findings
 from regraft.data.sources.base import Splits
 from regraft.data.sources.checked_files import CheckedFiles
@@ -32,9 +32,9 @@ def check_listed(place: str, splits: Splits, progress: ProgressBar, started: flo
     root, paths = files_of(splits)
     read = read_all(root, paths, {}, progress, has_range=shown.value_range is not None)
     samples = _samples(splits, paths, read.facts["content_hash"], read.facts["thumb"])
-    counts = _counts(splits)
+    counts = counts_of_splits(splits)
     findings = [
-        *_skipped(splits),
+        *skipped_findings(splits),
         *file_findings(paths, read.facts, read.details, shown),
         *(class_findings(counts) if task.has_classes else []),
         *likeness_findings(samples, partial(near_pairs_of, root)),
@@ -56,7 +56,7 @@ def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) 
     shown = PixelFormat(value_range=(0, 1) if has_range else None)
     findings = [
         *file_findings(used, facts, {}, shown),
-        *(class_findings(_counts(splits)) if task_of(splits.task).has_classes else []),
+        *(class_findings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []),
         *duplicate_findings(_samples(splits, used, facts["content_hash"], facts["thumb"][:0])),
     ]
     return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]
@@ -68,43 +68,6 @@ def files_of(splits: Splits) -> tuple[Path, list[str]]:
     return Path(images[0].root), [each.name(index) for each in images for index in range(len(each))]
 
 
-def _skipped(splits: Splits) -> list[Finding]:
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for path, reason in splits.skipped.items():
-        by_reason[reason.partition(" (")[0]].append(path)
-    return [
-        Finding(
-            "unusable",
-            "error",
-            f"Rows that can't be used: {reason}. Correct them, or leave them out with data.on_error=skip.",
-            tuple(Item((path,), splits.skipped[path]) for path in paths),
-        )
-        for reason, paths in by_reason.items()
-    ]
-
-
-def _counts(splits: Splits) -> Counts:
-    """Returns the samples of each class, or with each label or target, by split."""
-    task, names = task_of(splits.task), splits.class_names
-    return {
-        split: dict(zip(names, task.counts(samples.labels, len(names)).tolist(), strict=True))
-        for split, samples in splits.present.items()
-    }
-
-
 def _samples(splits: Splits, paths: list[str], hashes: np.ndarray, thumbs: np.ndarray) -> CheckedImages:
-    present = splits.present
-    labels = np.concatenate([each.labels.numpy() for each in present.values()])
-    names = list(splits.class_names)
-    if not task_of(splits.task).has_classes:  # each combination is what a duplicate may contradict
-        found, labels = np.unique(labels, axis=0, return_inverse=True)
-        labels = labels.reshape(-1)
-        names = [_described(row, splits) for row in found]
-    numbers = np.repeat(np.arange(len(present)), [len(each) for each in present.values()])
-    return CheckedImages(paths, list(present), numbers, names, labels, hashes, thumbs)
-
-
-def _described(row: np.ndarray, splits: Splits) -> str:
-    if splits.task == "multilabel":
-        return "|".join(name for name, value in zip(splits.class_names, row.tolist(), strict=True) if value) or "none"
-    return ", ".join(f"{value:g}" for value in row.tolist())
+    names, labels = labels_of_splits(splits)
+    return CheckedImages(paths, list(splits.present), split_numbers(splits), names, labels, hashes, thumbs)
