@@ -18,6 +18,8 @@ def test_the_task_is_that_of_the_labels(table):
     labels = table("file,label\na.png,cat|dog\nb.png,dog\nc.png,cat|bird\nd.png,bird|dog\n")
     assert found_task(labels, None)[0] == "multilabel"
     assert found_task([*labels, "grid.lr=[1e-3]", "optimizer.lr=1"], None)[0] == "multilabel"
+    axes = ["-m", "data.folds=5", "data.fold=range(0,5)", "data.fraction=0.5,1.0", "optimizer.lr=1,2"]
+    assert found_task([*labels, *axes], None)[0] == "multilabel"
 
 
 def test_classes_a_named_task_and_data_that_isnt_there_choose_nothing(table):

@@ -3,10 +3,12 @@
 import inspect
 from collections.abc import Sequence
 
+from hydra.errors import HydraException
+
 from regraft.config import compose
 from regraft.config.experiments import overrides_of_experiment
 from regraft.config.groups import group_choices, own_keys
-from regraft.config.quoting import key_of, value_of
+from regraft.config.quoting import key_of, parsed, value_of
 from regraft.core.errors import ConfigError, ConfigErrors
 
 _DEFAULT = "classification"
@@ -26,7 +28,9 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
         return None
     from regraft.config.instantiate import factory, target_of  # which imports torch
 
+    # The axes of a sweep, such as data.fold, don't change what the labels are.
     of_data = [each for each in given if str(key_of(each)).partition(".")[0] in ("data", "trust")]
+    of_data = [each for each in of_data if key_of(each) != "data.fold" and not _is_axis(each)]
     try:
         node = compose.plain(compose.compose_once("train", of_data, config_dir), of_data)["data"]
         taken = inspect.signature(target_of(node, "data")).parameters
@@ -38,6 +42,13 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
     except (ConfigError, ConfigErrors, OSError):
         return None
     return None if name == _DEFAULT else (name, why)
+
+
+def _is_axis(override: str) -> bool:
+    try:
+        return bool(parsed(override).is_sweep_override())
+    except HydraException:  # which is reported where it is composed
+        return False
 
 
 def explained_task(name: str, why: str) -> str:

@@ -154,6 +154,10 @@ class LabelledTable:
 
     def _make_labels(self, columns: Sequence[str]) -> Labels:
         if self._task == "classification":
+            if len(columns) > 1:
+                reason = "a class is in one column, and the task is classification"
+                fix = "Name one, or use task=multilabel or regression."
+                raise ConfigError("data.label", reason, got=list(columns), fix=fix)
             return ClassLabels()
         if self._task == "multilabel" and len(columns) == 1:
             return SeparatedLabels(separator_for(self._separator, self._looks))
