@@ -27,9 +27,9 @@ def colour_model() -> Classifier:
 
     head = torch.nn.Linear(3, 3, bias=False)
     head.weight.data = 20 * torch.eye(3)
-    spec = ImageSpec(8, 3, (0.5,) * 3, (0.5,) * 3)
+    spec = ImageSpec(8, 3, (0.5,) * 3, (0.5,) * 3, eval_view="center_crop")
     network = Network(Backbone({"mean": Mean()}, 3, spec), head).eval()
-    return Classifier(network, ("red", "green", "blue"), spec, "center_crop", 2.0, Path("best.ckpt"))
+    return Classifier(network, ("red", "green", "blue"), spec, 2.0, Path("best.ckpt"))
 
 
 def photo(colour: str = "red", size: tuple[int, int] = (20, 10), kind: str = "PNG") -> bytes:

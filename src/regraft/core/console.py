@@ -44,15 +44,21 @@ class Console(rich.console.Console):
 
 
 def image_progress_bar(
-    *, is_shown: bool, title: str = "Features", console: Console | None = None
+    *, is_shown: bool, title: str = "Features", console: Console | None = None, nouns: str = "images"
 ) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
-    """Returns a context that is given a number of images, None if unknown, and yields a function of those done."""
-    return partial(_shown_bar, title, console) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
+    """Returns a context that is given a number of inputs, None if unknown, and yields a function of those done."""
+    return (
+        partial(_shown_bar, title, console, nouns)
+        if is_shown
+        else lambda num_images: nullcontext(lambda num_done: None)
+    )
 
 
 @contextmanager
-def _shown_bar(title: str, console: Console | None, num_images: int | None) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+def _shown_bar(
+    title: str, console: Console | None, nouns: str, num_images: int | None
+) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), _Rate(nouns), TimeRemainingColumn())
     with Progress(*columns, console=console or Console()) as progress:
         task = progress.add_task("", total=num_images)
         yield lambda num_done: progress.advance(task, num_done)
@@ -72,6 +78,10 @@ def steps_shown() -> Iterator[Callable[[str], None]]:
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, nouns: str) -> None:
+        super().__init__()
+        self._nouns = nouns
+
     def render(self, task: Task) -> Text:
-        """Returns images per second; blank until the rate is known."""
-        return Text("" if task.speed is None else f"{task.speed:.0f} images/s")
+        """Returns inputs per second; blank until the rate is known."""
+        return Text("" if task.speed is None else f"{task.speed:.0f} {self._nouns}/s")

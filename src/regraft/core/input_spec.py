@@ -41,6 +41,11 @@ class InputSpec(ABC):
     """What is given: `image` or `text`."""
 
     @property
+    def nouns(self) -> str:
+        """What several inputs are called, for people."""
+        return f"{self.kind}s"
+
+    @property
     @abstractmethod
     def size(self) -> int:
         """The side of an image, or the most tokens of a text."""
@@ -276,6 +281,18 @@ class TextSpec(InputSpec):
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the token ids of texts, (length,), int32, each cut to `max_length`."""
         return [np.array(each.ids, np.int32) for each in self._tokenizer.encode_batch_fast(list(texts))]
+
+    @property
+    def words(self) -> list[str]:
+        """The tokens that consist of letters alone, sorted; all of them if there are none."""
+        tokens = sorted(self._tokenizer.get_vocab())
+        return [token for token in tokens if token.isalpha()] or tokens
+
+    @property
+    def truncating_tokenizer(self) -> str:
+        """The tokenizer's JSON, with truncation to `max_length` and without padding, for use elsewhere."""
+        found: str = self._tokenizer.to_str(pretty=False)
+        return found
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.pooling import Layout, layout_of, num_other_tokens
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier
@@ -28,7 +29,9 @@ def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
     """
     from captum.attr import LayerAttribution
 
-    images = normalise(view[None].to(model.device), model.input_spec).to(model.dtype)
+    spec = model.input_spec
+    assert isinstance(spec, ImageSpec), "only images have positions"
+    images = normalise(view[None].to(model.device), spec).to(model.dtype)
     images.requires_grad_()  # frozen stages pass a gradient on only if their input has one
     shapes = output_shapes(model.network.backbone)
     names = [name for name, shape in shapes.items() if _layout(shape) is not None]
@@ -38,7 +41,7 @@ def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
     found = next((each for each in maps if each.any()), None)
     if found is None:
         raise ValueError("The class doesn't depend on any position of a stage's output.")
-    size = model.input_spec.image_size
+    size = spec.image_size
     heat = LayerAttribution.interpolate(found.relu(), (size, size), interpolate_mode="bilinear")[0, 0].float().cpu()
     highest = heat.max()
     return heat / highest if highest > 0 else heat

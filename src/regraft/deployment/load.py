@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.from_config import build_bare_backbone, build_head
@@ -34,7 +33,6 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
     """Returns the classifier of a checkpoint that has been read."""
     spec = checkpoint.input_spec
-    assert isinstance(spec, ImageSpec)
     backbone = build_bare_backbone(checkpoint.architecture, spec)
     network = Network(backbone, build_head(checkpoint.config, backbone.num_features, checkpoint.targets))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
@@ -51,6 +49,7 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Clas
         checkpoint=checkpoint.path,
         task=checkpoint.task,
         unit=checkpoint.unit,
+        data=checkpoint.config["data"],
     )
 
 

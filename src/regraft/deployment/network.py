@@ -1,42 +1,42 @@
 """A trained network with all that is needed to use it: what it is fed, its classes and its temperature."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.input_spec import InputSpec
 from regraft.core.types import Backbone
-from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
-from regraft.data.images.transforms.mixing import normalise
+from regraft.deployment.reader import Reader, reader_of
 from regraft.features.extractor import FeatureExtractor
 from regraft.tasks import TASKS, Task
 
 
 class Network(nn.Module):
-    """From normalised images to logits; its tensors have the names that they have in a run's checkpoints."""
+    """From inputs to logits; its tensors have the names that they have in a run's checkpoints."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
+    def forward(self, inputs: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes).
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the output
-                of the first `num_stages_done` stages.
+            inputs: as `Backbone.forward` takes them; or the output of the first `num_stages_done` stages.
         """
-        return self.head(self.backbone(images, num_stages_done))
+        return self.head(self.backbone(inputs, num_stages_done))
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """The network that a run has trained, in eval mode, on one device, from pixels to probabilities.
+    """The network that a run has trained, in eval mode, on one device, from pixels or tokens to probabilities.
 
     Attributes:
         temperature: divisor of the logits before the softmax (Guo et al., 2017); 1 if it wasn't fitted.
@@ -45,16 +45,18 @@ class TrainedNetwork:
         unit: of a regression's targets; empty if it isn't known.
         thresholds: probabilities above which labels, or classes of two, are predicted, (num_outputs,); None for one
             half, or for the most probable class.
+        data: the options of the run's data config.
     """
 
     network: Network
     class_names: tuple[str, ...]
-    input_spec: ImageSpec
+    input_spec: InputSpec
     temperature: float
     checkpoint: Path
     task: Task = TASKS["classification"]
     unit: str = ""
     thresholds: np.ndarray | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def limits(self) -> np.ndarray | None:
@@ -73,29 +75,27 @@ class TrainedNetwork:
         """The type of the network's parameters."""
         return next(self.network.parameters()).dtype
 
-    @property
-    def least_side(self) -> int | None:
-        """Pixels that an image's shorter side must keep when it is decoded; None if it must keep all of them."""
-        return None if self.input_spec.eval_view == "square" else self.input_spec.resized_side
+    @cached_property
+    def reader(self) -> Reader:
+        """What brings inputs to the form that the network takes."""
+        return reader_of(self.input_spec, self.data)
 
-    def view(self, image: Tensor) -> Tensor:
-        """Returns an image resized and cropped as in evaluation, (num_channels, image_size, image_size), uint8.
+    def view(self, item: Any) -> Tensor:
+        """Returns an input as in evaluation, in the form that `logits` takes a batch of.
 
         Args:
-            image: (channels, height, width), uint8, any size; 1 channel or 3.
+            item: an image, (channels, height, width), uint8, any size, 1 channel or 3; it is resized and cropped to
+                (num_channels, image_size, image_size), uint8. Or a text; its token ids are padded, (length,), int64.
         """
-        if self.input_spec.eval_view == "square":
-            return eval_view_of_arrays(image[None], self.input_spec)[0]
-        from regraft.data.images.transforms.image import eval_view_of_file
-
-        return eval_view_of_file(match_channels(image, self.input_spec.num_channels), self.input_spec)
+        return self.reader.view(item)
 
     @torch.inference_mode()
     def logits(self, views: Tensor) -> Tensor:
         """Returns logits, (batch, num_classes), float32, on the CPU, before the temperature, of views from `view`."""
-        images = normalise(views.to(self.device), self.input_spec)
-        is_single_precision = self.dtype == torch.float32
-        logits = self._fast(images, 0, [1])[1] if is_single_precision else self.network(images.to(self.dtype))
+        inputs = self.reader.network_input(views.to(self.device))
+        if self.dtype == torch.float32:
+            return self._fast(inputs, 0, [1])[1].float().cpu()
+        logits: Tensor = self.network(inputs.to(self.dtype) if inputs.is_floating_point() else inputs)
         return logits.float().cpu()
 
     @cached_property

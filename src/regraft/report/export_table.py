@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from regraft.core.console import Console
-from regraft.deployment.export.sample_images import SampleImages
+from regraft.deployment.export.samples import SampleInputs
 from regraft.deployment.export.verify import OutputComparison
 from regraft.deployment.export.write import Exported
 from regraft.report.console import print_line
@@ -13,18 +13,18 @@ from regraft.report.console import print_line
 
 def show(exported: Exported) -> None:
     """Prints the table and the path."""
-    comparison, quantised, images = exported.comparison, exported.quantised, exported.images
+    comparison, quantised, samples = exported.comparison, exported.quantised, exported.samples
     table = Table("export", "", title="Exported", title_justify="left")
     table.add_row("size", f"{_size(exported.target) / 1e6:,.2f} MB")
-    _add_comparison(table, "verified on", comparison, images, "float32", has_classes=exported.has_classes)
+    _add_comparison(table, "verified on", comparison, samples, "float32", has_classes=exported.has_classes)
     if quantised is not None:
-        images = images.spread(len(quantised.model))
+        samples = samples.spread(len(quantised.model))
         table.add_section()
-        _add_comparison(table, "int8 measured on", quantised, images, "int8", has_classes=True)
-        if images.labels is None:
-            table.add_row("accuracy lost", "unknown: these images have no labels")
+        _add_comparison(table, "int8 measured on", quantised, samples, "int8", has_classes=True)
+        if samples.labels is None:
+            table.add_row("accuracy lost", f"unknown: these {samples.what} have no labels")
         else:
-            before, after = quantised.accuracies(images.labels)
+            before, after = quantised.accuracies(samples.labels)
             table.add_row("accuracy, float32 and int8", f"{100 * before:.2f} %, {100 * after:.2f} %")
             table.add_row("accuracy lost", f"{100 * (before - after):.2f} points")
     console = Console()
@@ -33,9 +33,9 @@ def show(exported: Exported) -> None:
 
 
 def _add_comparison(
-    table: Table, title: str, found: OutputComparison, images: SampleImages, dtype: str, *, has_classes: bool
+    table: Table, title: str, found: OutputComparison, samples: SampleInputs, dtype: str, *, has_classes: bool
 ) -> None:
-    table.add_row(title, f"{len(found.model):,} {images.what}")
+    table.add_row(title, f"{len(found.model):,} {samples.what}")
     table.add_row(f"largest difference of a logit, {dtype}", f"{found.difference:.2g}")
     if has_classes:
         table.add_row(f"the same class, {dtype}", f"{100 * found.agreement:.2f} %")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.serving_photos import colour_model
+from regraft.deployment import image_reader
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict import decode, pipeline
 
@@ -31,9 +32,9 @@ def test_a_batch_without_memory_is_a_sentence_that_names_its_size(monkeypatch):
 
 
 def test_an_image_without_memory_costs_nothing_but_itself(monkeypatch):
-    seen = pipeline.views_of
+    seen = image_reader.views_of
     monkeypatch.setattr(
-        pipeline,
+        image_reader,
         "views_of",
         lambda image, *given: (failing(NO_MEMORY) if image.shape[1] > 20 else seen)(image, *given),
     )
@@ -58,8 +59,8 @@ def test_large_images_are_in_memory_one_at_a_time(monkeypatch):
             num -= 1
         return view(image, *given)
 
-    view = pipeline.views_of
-    monkeypatch.setattr(pipeline, "views_of", seen)
+    view = image_reader.views_of
+    monkeypatch.setattr(image_reader, "views_of", seen)
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(decode, "_LARGE_PIXELS", 80)
     Image.fromarray(RED).save("red.png")

@@ -68,7 +68,7 @@ def test_numbers_have_their_unit():
 def test_an_exported_graph_ends_in_what_is_predicted(task, expected):
     model = replace(colour_model(), task=TASKS[task])
     images = torch.randn(2, 3, 8, 8)
-    logits, outputs = DeployedModule(model.network, None, model)(images)
+    logits, outputs = DeployedModule(model.network, torch.nn.Identity(), model)(images)
     torch.testing.assert_close(outputs, expected(logits / model.temperature))
 
 

@@ -1,4 +1,4 @@
-"""Classify images with a trained run: regraft predict run=RUN input=IMAGE|FOLDER|GLOB."""
+"""Classify images or texts with a trained run: regraft predict run=RUN input=IMAGE|FOLDER|GLOB|TABLE."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import ListConfig
 
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.quoting import key_of, value_of
@@ -16,42 +18,53 @@ from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.core.text import say
 
 if TYPE_CHECKING:
-    from regraft.deployment.predict.inputs import Inputs
     from regraft.deployment.predict.results import PredictionSummary
 
-_VERBATIM = ("input", "output")
+_VERBATIM = ("input", "text", "output")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Predicts images; see the command's help."""
+    """Predicts inputs; see the command's help."""
     config = _config(arguments)
 
-    from regraft.deployment.predict.inputs import find_inputs
+    from regraft.deployment.predict.inputs import require_there
     from regraft.deployment.predict.writers import require_output
 
     if config["output"] is not None:
         require_output(config["output"])
-    _predict(config, find_inputs(config["input"]))
+    if config["input"] is not None:
+        require_there(config["input"])
+    _predict(config)
 
 
 def _config(arguments: Sequence[str]) -> dict[str, Any]:
     COMMAND.require_keys(arguments)
-    if value_of("input", arguments) is None:
-        raise ConfigError(
-            "input", "it has no value yet", fix="Add input=PHOTO, a folder, a glob, a list.txt, or - for stdin."
-        )
+    given = [key for key in ("input", "text") if value_of(key, arguments) is not None]
+    if not given:
+        fix = "Add input=PHOTO, a folder, a glob, a list.txt, or - for stdin; or texts: input=TABLE.csv, or text=TEXT."
+        raise ConfigError("input", "it has no value yet", fix=fix)
+    if len(given) > 1:
+        raise ConfigError("text", "input has a value, too", fix="Give one of them.")
     composed = COMMAND.composed(arguments, _VERBATIM)
-    given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
-    given |= {
+    options: dict[str, Any] = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
+    options |= {
         "features": dict(composed.features),
         "names_top_k": value_of("top_k", arguments) is not None,
         "trust": named_in([each for each in arguments if key_of(each) not in _VERBATIM]),
     }
-    return given | {key: value_of(key, arguments) for key in _VERBATIM}
+    return options | {"column": _columns(composed.column)} | {key: value_of(key, arguments) for key in _VERBATIM}
 
 
-def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
-    """Predicts each image, and prints or writes the predictions."""
+def _columns(given: Any) -> list[str] | None:
+    """Returns the names in `column=`."""
+    names = [given] if isinstance(given, str) else given
+    if names is not None and not (isinstance(names, ListConfig) or isinstance(given, str)):
+        raise ConfigError("column", got=given, allowed="the name of a column, or [several,of,them]")
+    return None if names is None else list(map(str, names))
+
+
+def _predict(config: dict[str, Any]) -> None:
+    """Predicts each input, and prints or writes the predictions."""
     with quick_imports():
         from regraft.core.console import image_progress_bar
         from regraft.data.findings import counted
@@ -64,7 +77,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         from regraft.report import prediction_table
 
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
-    require_options(**options)
+    require_options(options["top_k"], options["batch_size"])
     output, top_k = config["output"], config["top_k"]
     model, lookup = model_and_features(
         config["ckpt_path"],
@@ -73,18 +86,24 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         settings=config["features"],
         tta=config["tta"],
     )
+    reader, noun = model.reader, model.input_spec.kind
+    reader.require_tta(config["tta"])
+    found = (
+        reader.of_text(config["text"]) if config["input"] is None else reader.found(config["input"], config["column"])
+    )
     if config["names_top_k"] and not model.task.has_classes:
         raise ConfigError("top_k", f"the run's task is {model.task.name}, of which all outputs are given", got=top_k)
     if model.device.type == "cpu":
         keep_freed_memory()
     # Messages mustn't be mixed with predictions.
     console = Console(stderr=output == STDOUT)
-    progress = image_progress_bar(is_shown=console.is_terminal, title="Predicting", console=console)
+    progress = image_progress_bar(
+        is_shown=console.is_terminal, title="Predicting", console=console, nouns=model.input_spec.nouns
+    )
     summary = PredictionSummary()
-    images = ((found.name, found.path) for found in inputs.images)
-    with _writer(output, layout_of(model, top_k)) as write, progress(inputs.num) as count:
+    with _writer(output, layout_of(model, top_k)) as write, progress(found.num) as count:
         try:
-            for batch in predict_batches(model, images, lookup=lookup, **options):
+            for batch in predict_batches(model, found.inputs, lookup=lookup, **options):
                 write(batch)
                 summary.add(batch)
                 count(len(batch))
@@ -92,13 +111,13 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
             if lookup is not None:
                 lookup.flush()
     if output != STDOUT:
-        prediction_table.show(summary, is_kept=output is not None)
+        prediction_table.show(summary, noun, is_kept=output is not None)
     if lookup is not None and lookup.num_found:
-        console.print(f"Features of {counted(lookup.num_found, 'image')} were read from {lookup.location}.")
-    prediction_table.show_rest(summary, inputs.notes, console)
+        console.print(f"Features of {counted(lookup.num_found, noun)} were read from {lookup.location}.")
+    prediction_table.show_rest(summary, noun, found.notes, console)
     if output not in (None, STDOUT):
         say(f"Wrote {counted(summary.num, 'row')}: {Path(output).expanduser().resolve()}")
-    _require_any(summary)
+    _require_any(summary, config["input"], reader.column, noun)
 
 
 def _writer(output: str | None, layout: Any) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
@@ -112,15 +131,17 @@ def _writer(output: str | None, layout: Any) -> AbstractContextManager[Callable[
     return writing(Path(output).expanduser(), layout)
 
 
-def _require_any(summary: "PredictionSummary") -> None:
-    """Checks that at least one image could be predicted."""
+def _require_any(summary: "PredictionSummary", given: str | None, column: str, noun: str) -> None:
+    """Checks that at least one input could be predicted."""
     from regraft.data.findings import readable
+    from regraft.deployment.predict.inputs import STDIN
 
     if not summary.num:
-        raise ConfigError("input", "no path came on stdin", allowed="one path per line")
+        where = "came on stdin" if given == STDIN else f"in {readable(given or '')}"
+        raise ConfigError("input", f"no {column} {where}", allowed=f"one {column} per line")
     if summary.num_bad == summary.num:
         first = summary.bad[0]
-        what = "the image couldn't be" if summary.num == 1 else f"none of the {summary.num:,} images could be"
+        what = f"the {noun} couldn't be" if summary.num == 1 else f"none of the {summary.num:,} {noun}s could be"
         raise ConfigError("input", f"{what} predicted. {readable(first.name or '')}: {first.error}")
 
 
@@ -132,7 +153,8 @@ COMMAND = Command(
         "[tta=none|flip|five_crop|ten_crop]"
     ),
     details=f"""
-The data that the run was trained on isn't needed. The exit status is 1 only if no image could be predicted.
+The data that the run was trained on isn't needed. The exit status is 1 only if nothing could be predicted.
+Texts: input=TABLE.csv|.tsv|.jsonl|.parquet [column=NAME], input=FILE with a text a line, or text="A text".
 {RUN_REFERENCE}""",
     config_name="predict",
     takes_run=True,

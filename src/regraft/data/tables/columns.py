@@ -101,6 +101,15 @@ def roles_of(
     return Roles(inputs, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
 
 
+def inputs_of(table: Table, given: Given) -> tuple[str, ...]:
+    """Returns the columns of the inputs alone, of a table whose labels don't matter; raises ConfigError."""
+    errors: list[ConfigError] = []
+    found = _inputs_of(table, given, errors)
+    if errors:
+        raise errors[0]
+    return found
+
+
 def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[str, ...]:
     """Returns the columns of the inputs; adds the mistakes, with which there is none."""
     role = given.role

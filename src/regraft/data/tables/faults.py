@@ -47,6 +47,11 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
 """By kind: the config key, what the rows have, and the fix."""
 
 
+def reason_of(kind: str) -> str:
+    """Returns what a row with a kind of fault has."""
+    return _PER_ROW[kind][1]
+
+
 @dataclass
 class Faults:
     """Rows that can't be used, by kind.

@@ -131,6 +131,13 @@ class TextDataset(InputDataset):
         return batch
 
 
+def text_transform() -> dict[str, Any]:
+    """Returns how texts become tokens, as in `TextView.transform`."""
+    import tokenizers
+
+    return {"kind": "text", "tokenizers": tokenizers.__version__, "code": code_hash(*_CODE)}
+
+
 @dataclass(eq=False)
 class TextView:
     """The texts of a split as the first stage takes them.
@@ -148,9 +155,7 @@ class TextView:
     @property
     def transform(self) -> dict[str, Any]:
         """How texts become tokens, beside the tokenizer, in plain types."""
-        import tokenizers
-
-        return {"kind": "text", "tokenizers": tokenizers.__version__, "code": code_hash(*_CODE)}
+        return text_transform()
 
     @property
     def num_tokens(self) -> np.ndarray:

@@ -27,7 +27,9 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
     Raises:
         ValueError: it isn't a timm model with one linear layer as its head.
     """
-    converted = _timm_model(model, metadata)
+    spec = model.input_spec
+    assert isinstance(spec, ImageSpec), "timm's models are of images"
+    converted = _timm_model(model, spec, metadata)
     save_for_hf(
         converted,
         str(folder),
@@ -42,7 +44,7 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
             },
         },
         safe_serialization=True,
-        data_config=_data_config(model.input_spec),
+        data_config=_data_config(spec),
     )
     # safetensors makes its files readable by their owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
@@ -54,13 +56,12 @@ def runner(folder: Path) -> Runner:
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
-def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
+def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) -> Any:
     name = _timm_name(metadata)
     head = model.network.head
     if not isinstance(head, Linear):
         reason = f"timm's models end in one linear layer, this head is {type(head).__name__}"
         raise ConfigError("format=hf", reason, fix=_ELSE)
-    spec = model.input_spec
     options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size and config.input_size[-1] != spec.image_size:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec
+from regraft.core.input_spec import InputSpec
 from regraft.runs.folder import LAYOUT_VERSION
 
 _MAX_NAMES = 5
@@ -32,7 +32,7 @@ class ExportMetadata:
     """
 
     architecture: Mapping[str, Any]
-    input_spec: ImageSpec
+    input_spec: InputSpec
     class_names: tuple[str, ...]
     task: str
     unit: str

@@ -7,6 +7,7 @@ import timm
 import torchvision
 from huggingface_hub import EvalResult, ModelCardData
 
+from regraft.core.input_spec import ImageSpec
 from regraft.data.findings import readable
 from regraft.deployment.export.metadata import ExportMetadata
 
@@ -54,6 +55,7 @@ def _of_timm(name: str) -> BaseModel | None:
 def model_card(metadata: ExportMetadata) -> str:
     """Returns the model card."""
     spec, base = metadata.input_spec, base_model(metadata)
+    assert isinstance(spec, ImageSpec), "timm's models are of images"
     names = metadata.class_names
     more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
     listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.export.program import IMAGES, LOGITS, PROBABILITIES, Runner, deployed_program
+from regraft.deployment.export.program import LOGITS, PROBABILITIES, Runner, deployed_program
+from regraft.deployment.export.signature import Signature
 
 _MAX_BYTES = 2**31 - 1
 _ELSE = "Use format=torch_export."
@@ -31,26 +33,31 @@ def require_onnx() -> None:
         ) from error
 
 
-def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
+def to_bytes(model: Classifier, metadata: Mapping[str, str], signature: Signature) -> bytes:
     """Returns the content of the file of a model on the CPU; its outputs are `logits` and `probabilities`.
 
     Its input is `images`: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
-    (batch, height, width, 3 or 4), uint8, RGB or RGBA, of any size.
+    (batch, height, width, 3 or 4), uint8, RGB or RGBA, of any size. Of a model of texts its inputs are `input_ids` and
+    `attention_mask`, (batch, length), int64.
     """
     import onnx
 
-    program = deployed_program(model, preprocessing=preprocessing)
+    program = deployed_program(model, signature)
     try:
         with _silenced():
             exported = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[IMAGES], output_names=[LOGITS, PROBABILITIES]
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=list(signature.names),
+                output_names=[LOGITS, PROBABILITIES],
             )
             assert exported is not None, "torch returns the program if no path is given"
             proto = exported.model_proto
     except Exception as error:  # an operator that ONNX lacks, or an error of its conversion
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise ConfigError("format=onnx", f"this network can't be converted ({reason})", fix=_ELSE) from error
-    _name_axes(proto, ("batch", "height", "width", "channels") if preprocessing else ("batch",))
+    _name_axes(proto, signature.axes)
     onnx.helper.set_model_props(proto, dict(metadata))
     if proto.ByteSize() > _MAX_BYTES:
         raise ConfigError("format=onnx", "the file would be larger than the 2 GB that ONNX allows", fix=_ELSE)
@@ -91,16 +98,19 @@ def quantised(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-def runner(content: bytes) -> Runner:
+def runner(content: bytes, signature: Signature) -> Runner:
     """Returns a function that runs a file's content with ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
 
-    return lambda batch: torch.from_numpy(session.run([LOGITS], {name: batch.numpy()})[0])
+    def run(batch: Tensor) -> Tensor:
+        given = zip(signature.names, signature.arguments(batch), strict=True)
+        return torch.from_numpy(session.run([LOGITS], {name: each.numpy() for name, each in given})[0])
+
+    return run
 
 
 @contextlib.contextmanager

@@ -7,17 +7,18 @@ import torch
 
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner, deployed_program
+from regraft.deployment.export.signature import Signature
 
 
-def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
+def to_bytes(model: Classifier, metadata: Mapping[str, str], signature: Signature) -> bytes:
     """Returns a file's content, of logits and probabilities; `metadata` is for torch.export.load's `extra_files`."""
-    program = deployed_program(model, preprocessing=preprocessing)
+    program = deployed_program(model, signature)
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={f"{key}.json": value for key, value in metadata.items()})
     return buffer.getvalue()
 
 
-def runner(content: bytes) -> Runner:
+def runner(content: bytes, signature: Signature) -> Runner:
     """Returns a function that runs a file's content with torch."""
     module = torch.export.load(io.BytesIO(content)).module()
-    return lambda batch: module(batch)[0]
+    return lambda batch: module(*signature.arguments(batch))[0]

@@ -1,14 +1,14 @@
-"""Verifies an exported file: the largest difference of its logits from the model's, on real images."""
+"""Verifies an exported file: the largest difference of its logits from the model's, on real inputs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner
 
@@ -21,7 +21,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """The logits of a model and of a file on the same images, (num_images, num_classes) each, float32."""
+    """The logits of a model and of a file on the same inputs, (num_inputs, num_classes) each, float32."""
 
     model: Tensor
     file: Tensor
@@ -33,32 +33,33 @@ class OutputComparison:
 
     @property
     def agreement(self) -> float:
-        """The fraction of images with the same predicted class."""
+        """The fraction of inputs with the same predicted class."""
         return float((self.file.argmax(1) == self.model.argmax(1)).float().mean())
 
     def accuracies(self, labels: Tensor) -> tuple[float, float]:
-        """Returns the accuracies of the model and of the file, for labels of shape (num_images,), int64."""
+        """Returns the accuracies of the model and of the file, for labels of shape (num_inputs,), int64."""
         model, file = (float((logits.argmax(1) == labels).float().mean()) for logits in (self.model, self.file))
         return model, file
 
 
 @torch.inference_mode()
-def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preprocessing: bool) -> OutputComparison:
+def compare(model: Classifier, run: Runner, inputs: Iterable[Any], *, preprocessing: bool) -> OutputComparison:
     """Returns the logits of a model on the CPU and of a file.
 
     Args:
-        images: at least one, (channels, height, width), uint8, with 1 channel, or 3 if the model has 3.
+        inputs: at least one, as `Reader.view` takes them: texts, or images, (channels, height, width), uint8, with 1
+            channel, or 3 if the model has 3.
         preprocessing: whether the file includes the preprocessing.
     """
     expected, found = [], []
-    remaining = iter(images)
+    remaining = iter(inputs)
     while batch := list(islice(remaining, _BATCH)):
-        views = torch.stack([model.view(image) for image in batch])
+        views = model.reader.batch([model.view(each) for each in batch])
         expected.append(model.logits(views))
         if preprocessing:  # the images have different sizes
             found += [run(image.expand(3, -1, -1).permute(1, 2, 0)[None].contiguous()) for image in batch]
         else:
-            found.append(run(normalise(views, model.input_spec)))
+            found.append(run(model.reader.network_input(views)))
     return OutputComparison(torch.cat(expected), torch.cat(found))
 
 

@@ -15,7 +15,7 @@ from regraft.deployment.export import hf_hub, onnx, safetensors, torch_export
 from regraft.deployment.export.metadata import ExportMetadata, require_distinct
 from regraft.deployment.export.options import ExportOptions
 from regraft.deployment.export.output_path import require_free, whole_folder
-from regraft.deployment.export.sample_images import SampleImages, sample_images
+from regraft.deployment.export.samples import SampleInputs, sample_inputs
 from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
 from regraft.models.weights import is_path
@@ -37,14 +37,14 @@ class Exported:
     Attributes:
         comparison: with the file in float32.
         quantised: with the quantised file; None if it isn't quantised.
-        images: the comparisons used some of them, evenly spread.
+        samples: the comparisons used some of them, evenly spread.
         has_classes: whether the model predicts one class for each image.
     """
 
     target: Path
     comparison: OutputComparison
     quantised: OutputComparison | None
-    images: SampleImages
+    samples: SampleInputs
     has_classes: bool
 
 
@@ -67,7 +67,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
         raise ConfigError("class_names", f"the run has {len(checkpoint.class_names)} classes", got=len(names))
     require_distinct(names)
     model = model_of(checkpoint, device=torch.device("cpu"))
-    images = sample_images(checkpoint, model, options.images)
+    samples = sample_inputs(checkpoint, model, options.images)
     run = options.run
     metadata = ExportMetadata(
         architecture=checkpoint.architecture,
@@ -85,7 +85,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
         thresholds=None if model.thresholds is None else tuple(model.thresholds.tolist()),
     )
     write = _write_folder if options.format == "hf" else _write_file
-    return write(options, target, model, metadata, images, tell)
+    return write(options, target, model, metadata, samples, tell)
 
 
 def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
@@ -117,39 +117,40 @@ def _weights_of(node: Mapping[str, Any]) -> str | None:
 
 
 def _write_folder(
-    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages, tell: Tell
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, samples: SampleInputs, tell: Tell
 ) -> Exported:
     tell("Writing and comparing the folder for Hugging Face")
     with whole_folder(target, overwrite=options.overwrite) as folder:
         hf_hub.write(model, metadata, folder)
-        comparison = compare(model, hf_hub.runner(folder), images.spread(_NUM_VERIFIED), preprocessing=False)
+        comparison = compare(model, hf_hub.runner(folder), samples.spread(_NUM_VERIFIED), preprocessing=False)
         require_equal(comparison)
-    return Exported(target, comparison, None, images, model.task.has_classes)
+    return Exported(target, comparison, None, samples, model.task.has_classes)
 
 
 def _write_file(
-    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages, tell: Tell
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, samples: SampleInputs, tell: Tell
 ) -> Exported:
     tell(f"Converting the model to {options.format}")
     preprocessing, fields = options.preprocessing, metadata.as_json()
+    signature = model.reader.signature(preprocessing=preprocessing)
     if options.format == "safetensors":
         content = safetensors.to_bytes(model.network, fields)
         run = safetensors.runner(content, model.network)
     else:
         module: Any = onnx if options.format == "onnx" else torch_export
-        content = module.to_bytes(model, fields, preprocessing=preprocessing)
-        run = module.runner(content)
+        content = module.to_bytes(model, fields, signature)
+        run = module.runner(content, signature)
     tell("Comparing its logits with the model's")
-    comparison, quantised = compare(model, run, images.spread(_NUM_VERIFIED), preprocessing=preprocessing), None
+    comparison, quantised = compare(model, run, samples.spread(_NUM_VERIFIED), preprocessing=preprocessing), None
     require_equal(comparison)
     if options.quantize is not None:
         tell("Quantising it, and comparing again")
         content = onnx.quantised(content)
-        more = images.spread(_NUM_MEASURED)
-        quantised = compare(model, onnx.runner(content), more, preprocessing=preprocessing)
+        more = samples.spread(_NUM_MEASURED)
+        quantised = compare(model, onnx.runner(content, signature), more, preprocessing=preprocessing)
     require_free(target, overwrite=options.overwrite)  # again, as the conversion takes a while
     try:
         write_atomically(target, content)
     except OSError as error:
         raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Use another output=.") from error
-    return Exported(target, comparison, quantised, images, model.task.has_classes)
+    return Exported(target, comparison, quantised, samples, model.task.has_classes)

@@ -1,4 +1,4 @@
-"""Loads a classifier together with the stored features of image files."""
+"""Loads a classifier together with the stored features of inputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,6 @@ import torch
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress_bar
 from regraft.core.errors import ConfigError
-from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
 from regraft.features.lookup import FeatureLookup, LookupTransform
@@ -24,7 +23,7 @@ from regraft.training.from_config import build_freezing
 def model_and_features(
     path: str | Path, *, trust: Sequence[str], device: torch.device | None, settings: Mapping[str, Any], tta: str
 ) -> tuple[Classifier, FeatureLookup | None]:
-    """Returns the classifier of a run, see `trained_model`, and the stored features of image files, if any.
+    """Returns the classifier of a run, see `trained_model`, and the stored features of its inputs, if any.
 
     Args:
         settings: `cache` (auto, on, off) and `dir`, of the prediction.
@@ -49,8 +48,9 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
         return "features.cache=off."
     if tta != "none":
         return f"only the view of tta=none is stored; got tta={tta}."
-    if model.input_spec.eval_view == "square":
-        return "the run was trained on images of one size, not on photos; use features.cache=auto."
+    described = model.reader.stored_transform()
+    if isinstance(described, str):
+        return described
     if own.dtype != "float32" or own.precision == "bfloat16":
         key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
         return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."
@@ -60,7 +60,7 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     if isinstance(found, str):
         return found
     frozen, depth = found
-    transform = LookupTransform(file_transform())
+    transform = LookupTransform(described)
     if not frozen.prefer(lambda: frozen.has_entry(transform, depth)) and own.cache != "on":
         return "the store has none of this backbone."
     try:

@@ -60,21 +60,30 @@ def find_inputs(text: str) -> Inputs:
     if text == STDIN:
         file = cast(BufferedReader, sys.stdin.buffer)
         return Inputs((_listed(entry, Path()) for entry in _entries(file, "stdin")), None)
-    if "://" in text:
-        raise ConfigError("input", "images must be local files", got=text, fix="Download it first.")
+    require_there(text)
     path = Path(expanded(text))
-    try:
-        path.lstat()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte
-        if glob.has_magic(text):
-            return _of_glob(str(path))
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise ConfigError("input", f"can't read {readable(text)} ({error.strerror})") from error
-        fix = "Give a photo, a folder, a glob, a list.txt, or -."
-        raise MissingFileError("input", f"there is no file or folder {readable(text)}", fix=fix) from error
+    if not os.path.lexists(path):
+        return _of_glob(str(path))
     if path.is_dir():
         return _of_folder(path)
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
+
+
+def require_there(text: str) -> None:
+    """Raises ConfigError unless `input=` is a path that exists, a glob or `-`, whatever a model takes."""
+    if text == STDIN:
+        return
+    if "://" in text:
+        raise ConfigError("input", "inputs must be local files", got=text, fix="Download it first.")
+    try:
+        Path(expanded(text)).lstat()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        if glob.has_magic(text):
+            return
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise ConfigError("input", f"can't read {readable(text)} ({error.strerror})") from error
+        fix = "Give a photo, a folder, a glob, a list.txt, or -; or texts: a table, or a file with a text a line."
+        raise MissingFileError("input", f"there is no file or folder {readable(text)}", fix=fix) from error
 
 
 def expanded(path: str) -> str:

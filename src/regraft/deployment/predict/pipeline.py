@@ -1,4 +1,4 @@
-"""Predicts images batch by batch, in constant memory; threads decode the next batch while the model computes."""
+"""Predicts inputs batch by batch, in constant memory; threads read the next ones while the model computes."""
 
 import os
 import warnings
@@ -6,22 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.memory import is_out_of_memory
-from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.network import TrainedNetwork
-from regraft.deployment.predict.decode import ImageLike, alone_if_large, hash_of_file, read_pixels, require_image
-from regraft.deployment.predict.inputs import STDIN, find_inputs
 from regraft.deployment.predict.results import Prediction, to_outputs, to_predictions
-from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, Tta, least_side, views_of
+from regraft.deployment.reader import NamedInput
 from regraft.features.lookup import FeatureLookup
 
 _MAX_THREADS = 8
@@ -30,12 +25,12 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class PreparedImage(NamedTuple):
-    """The views of an image, or its stored features, or an error.
+class PreparedInput(NamedTuple):
+    """The views of an input, or its stored features, or an error.
 
     Attributes:
-        views: (num_views, num_channels, image_size, image_size), uint8.
-        content_hash: of its file, if the features of the views are to be stored.
+        views: (num_views, ...), from `Reader.views`.
+        content_hash: of the input, if the features of the views are to be stored.
     """
 
     name: str | None
@@ -47,85 +42,92 @@ class PreparedImage(NamedTuple):
 
 def predict_batches(
     model: TrainedNetwork,
-    images: Iterable[tuple[str | None, ImageLike]],
+    inputs: Iterable[NamedInput],
     *,
     top_k: int,
-    tta: Tta,
+    tta: str,
     batch_size: int,
     lookup: FeatureLookup | None = None,
 ) -> Iterator[list[Prediction]]:
-    """Yields the predictions of images, in their order, a batch at a time.
+    """Yields the predictions of inputs, in their order, some at a time.
 
-    For an image that can't be read or decoded, the prediction's error says why.
+    For an input that can't be read, the prediction's error says why. Inputs share a batch only with those whose views
+    have the same shape.
 
     Args:
         lookup: stored features of the model's frozen stages, if all images are files and `tta` is none.
     """
     assert lookup is None or tta == "none", "stored features are those of evaluation's view"
-    pixel_format, side = model.input_spec.pixel_format, least_side(model, tta)
+    reader = model.reader
 
-    def prepare(named: tuple[str | None, ImageLike]) -> PreparedImage:
-        name, image = named
+    def prepare(named: NamedInput) -> PreparedInput:
+        name, item = named
         try:
             hashed = None
             if lookup is not None:
-                assert isinstance(image, Path), "images that are looked up are files"
-                hashed = hash_of_file(image)
+                hashed = reader.content_hash(item)
+                assert hashed is not None, "images that are looked up are files"
                 features = lookup.find(hashed)
                 if features is not None:
-                    return PreparedImage(name, features=features)
-            with alone_if_large(image, side):
-                views = views_of(read_pixels(image, pixel_format, side), model, tta)
-            if isinstance(image, Path) and hashed is not None and hash_of_file(image) != hashed:
+                    return PreparedInput(name, features=features)
+            views = reader.views(item, tta)
+            if hashed is not None and reader.content_hash(item) != hashed:
                 hashed = None  # the file has changed in between, so the features may be those of either content
-            return PreparedImage(name, views, content_hash=hashed)
+            return PreparedInput(name, views, content_hash=hashed)
         except ValueError as error:
-            return PreparedImage(name, error=str(error))
+            return PreparedInput(name, error=str(error))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return PreparedImage(name, error="it takes more memory than there is")
+            return PreparedInput(name, error="it takes more memory than there is")
 
-    num_images = max(1, batch_size // NUM_VIEWS[tta])
+    num_ahead, num_inputs = reader.num_at_once(batch_size, tta)
     with warnings.catch_warnings():
         # Pillow's warnings, of a large image or odd EXIF data, are reported elsewhere or harmless. The filter is set
         # here, as threads share the filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        prepared = _ahead(prepare, images, num_images)
-        while batch := list(islice(prepared, num_images)):
-            yield _predict_batch(model, batch, top_k, lookup)
+        prepared = _ahead(prepare, inputs, num_ahead)
+        while some := list(islice(prepared, num_ahead)):
+            yield _predict_some(model, some, top_k, lookup, num_inputs)
 
 
-def predict_images(model: TrainedNetwork, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
-    """Returns the predictions of images, in their order; `Classifier.predict` describes the arguments."""
-    require_options(top_k, tta, batch_size)
-    named: Iterable[tuple[str | None, ImageLike]]
-    if isinstance(images, str | os.PathLike) and os.fspath(images) != STDIN:
-        named = ((found.name, found.path) for found in find_inputs(os.fsdecode(images)).images)
-    else:
-        named = [_named(image) for image in _several(images)]
-    batches = predict_batches(model, named, top_k=top_k, tta=tta, batch_size=batch_size)
+def predict_inputs(model: TrainedNetwork, inputs: object, *, top_k: int, tta: str, batch_size: int) -> list[Prediction]:
+    """Returns the predictions of inputs, in their order; `Classifier.predict` describes the arguments."""
+    require_options(top_k, batch_size)
+    model.reader.require_tta(tta)
+    batches = predict_batches(model, model.reader.named(inputs), top_k=top_k, tta=tta, batch_size=batch_size)
     return [prediction for batch in batches for prediction in batch]
 
 
-def require_options(top_k: object, tta: object, batch_size: object) -> None:
+def require_options(top_k: object, batch_size: object) -> None:
     """Raises an error if an option of a prediction has a value that isn't allowed."""
     for key, value in (("top_k", top_k), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(key, got=value, allowed="1, 2, 3, ...")
-    if tta not in TTAS:
-        raise ConfigError("tta", got=tta, allowed=TTAS)
 
 
-def _predict_batch(
-    model: TrainedNetwork, batch: list[PreparedImage], top_k: int, lookup: FeatureLookup | None
+def _predict_some(
+    model: TrainedNetwork, some: list[PreparedInput], top_k: int, lookup: FeatureLookup | None, num_inputs: int
 ) -> list[Prediction]:
-    readable = [each for each in batch if each.error is None]
-    predictions: Iterator[Prediction] = iter(())
-    if readable:
-        names, probabilities = [each.name for each in readable], _probabilities(model, lookup, readable)
-        predictions = iter(_predictions_of(model, names, probabilities.numpy(), top_k))
-    return [next(predictions) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
+    """Returns the predictions of inputs, computed in batches of at most `num_inputs`."""
+    found: dict[int, Prediction] = {}
+    for positions in _alike([(index, each) for index, each in enumerate(some) if each.error is None]):
+        for start in range(0, len(positions), num_inputs):
+            chosen = positions[start : start + num_inputs]
+            batch = [some[index] for index in chosen]
+            outputs = _probabilities(model, lookup, batch, num_inputs).numpy()[: len(batch)]
+            names = [each.name for each in batch]
+            found |= zip(chosen, _predictions_of(model, names, outputs, top_k), strict=True)
+    return [found.get(index) or Prediction(each.name, error=each.error) for index, each in enumerate(some)]
+
+
+def _alike(inputs: list[tuple[int, PreparedInput]]) -> list[list[int]]:
+    """Returns the positions of inputs, those of one shape together; those with stored features are with the first."""
+    groups: dict[Any, list[int]] = {}
+    stored = next((each.views.shape for _, each in inputs if each.views is not None), None)
+    for index, each in inputs:
+        groups.setdefault(stored if each.views is None else each.views.shape, []).append(index)
+    return list(groups.values())
 
 
 def _predictions_of(
@@ -136,34 +138,38 @@ def _predictions_of(
     return to_outputs(names, outputs, model.class_names, model.limits)
 
 
-def _probabilities(model: TrainedNetwork, lookup: FeatureLookup | None, images: list[PreparedImage]) -> Tensor:
-    """Returns probabilities, (num_images, num_classes)."""
+def _probabilities(
+    model: TrainedNetwork, lookup: FeatureLookup | None, batch: list[PreparedInput], num_inputs: int
+) -> Tensor:
+    """Returns probabilities, (num_inputs, num_classes), of inputs whose views have one shape."""
+    missing = num_inputs - len(batch) if model.reader.fills_batches else 0
+    inputs = [*batch, *[batch[0]._replace(content_hash=None)] * missing]
     try:
-        return _by_views(model, images) if lookup is None else _by_features(model, lookup, images)
+        return _by_views(model, inputs) if lookup is None else _by_features(model, lookup, inputs)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        num_views = sum(1 if each.views is None else len(each.views) for each in images)
-        fix = f"batch_size={num_views // 2}" if len(images) > 1 else "tta=none, or a machine with more memory"
+        num_views = sum(1 if each.views is None else len(each.views) for each in inputs)
+        fix = f"batch_size={num_views // 2}" if len(inputs) > 1 else model.reader.in_memory
         raise ConfigError(
             "batch_size", f"there is no memory for {num_views} views at once", fix=f"Use {fix}."
         ) from error
 
 
-def _by_views(model: TrainedNetwork, images: list[PreparedImage]) -> Tensor:
-    """Averages the probabilities over the views of each image."""
-    views = torch.stack([each.views for each in images if each.views is not None])
+def _by_views(model: TrainedNetwork, inputs: list[PreparedInput]) -> Tensor:
+    """Averages the probabilities over the views of each input."""
+    views = torch.stack([each.views for each in inputs if each.views is not None])
     return model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2]).mean(1)
 
 
-def _by_features(model: TrainedNetwork, lookup: FeatureLookup, images: list[PreparedImage]) -> Tensor:
+def _by_features(model: TrainedNetwork, lookup: FeatureLookup, inputs: list[PreparedInput]) -> Tensor:
     """Computes the features that aren't stored, and stores them."""
-    features = [each.features for each in images]
+    features = [each.features for each in inputs]
     missing = [index for index, each in enumerate(features) if each is None]
     if missing:
-        views = torch.cat([each.views for each in images if each.views is not None])
-        hashes = [images[index].content_hash for index in missing]
-        computed = lookup.compute(normalise(views.to(model.device), model.input_spec), hashes)
+        views = torch.cat([each.views for each in inputs if each.views is not None])
+        hashes = [inputs[index].content_hash for index in missing]
+        computed = lookup.compute(model.reader.network_input(views.to(model.device)), hashes)
         for index, each in zip(missing, computed.cpu(), strict=True):
             features[index] = each
     return model.probabilities_from(torch.stack([each for each in features if each is not None]), lookup.depth)
@@ -182,17 +188,3 @@ def _ahead(function: Callable[[_Item], _Result], items: Iterable[_Item], num_ahe
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _several(images: object) -> list[object]:
-    """Returns single images as a list of one."""
-    is_batch = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
-    is_one = isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
-    if is_batch or (not is_one and isinstance(images, Iterable)):
-        return list(images)  # type: ignore[call-overload]
-    return [images]
-
-
-def _named(image: object) -> tuple[str | None, ImageLike]:
-    found = require_image(image)
-    return (str(found) if isinstance(found, Path) else None), found

@@ -1,8 +1,7 @@
-"""The prediction of an image, and a summary of many."""
+"""The prediction of an input, and a summary of many."""
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,14 +19,14 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction of an image, or the error that prevented it.
+    """The prediction of an input, or the error that prevented it.
 
     Attributes:
-        name: the image's path as given or found; None for one in memory.
+        name: an image's path as given or found, None for one in memory; or the text.
         top: the most probable classes, in descending order; of two with a fitted threshold the predicted one first;
             empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
-        outputs: the probability of each label, or the value of each target, by name; None where images have one class
+        outputs: the probability of each label, or the value of each target, by name; None where inputs have one class
             each, or if there is an error.
         labels: those whose probability is above their threshold, the most probable one first; None where there are no
             labels, or if there is an error.
@@ -53,27 +52,36 @@ class Prediction:
     @property
     def text_of_name(self) -> str:
         r"""The name as written into files, with bytes that aren't UTF-8 as \xNN; empty for an image in memory."""
-        return os.fsencode(self.name or "").decode("utf-8", "backslashreplace")
+        return (self.name or "").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Predicted(list[Prediction]):
-    """Predictions of several images, in their order."""
+    """Predictions of several inputs, in their order.
+
+    Args:
+        column: what the names of inputs are called in `table`.
+    """
+
+    def __init__(self, predictions: Iterable[Prediction] = (), column: str = "name") -> None:
+        super().__init__(predictions)
+        self._column = column
 
     def table(self) -> Table:
-        """Returns a row for each image: its name, the most probable class and its probability, or the error.
+        """Returns a row for each input: its name, the most probable class and its probability, or the error.
 
         Of several labels or numbers there is a column for each, and one of the predicted labels; that of a label which
         is called like another column ends in an underscore.
         """
+        names: dict[str, list[Any]] = {self._column: [each.name for each in self]}
         outputs = next((each.outputs for each in self if each.outputs is not None), None)
         if outputs is None:
-            columns = ("name", "class_name", "probability", "error")
-            return Table({column: [getattr(each, column) for each in self] for column in columns})
-        found: dict[str, list[Any]] = {"name": [each.name for each in self]}
+            columns = ("class_name", "probability", "error")
+            return Table(names | {column: [getattr(each, column) for each in self] for column in columns})
+        found = names
         if any(each.labels is not None for each in self):
             found["labels"] = [each.labels for each in self]
         for name in outputs:
-            column = f"{name}_" if name in ("name", "labels", "error") else name
+            column = f"{name}_" if name in (self._column, "labels", "error") else name
             found[column] = [(each.outputs or {}).get(name) for each in self]
         return Table(found | {"error": [each.error for each in self]})
 

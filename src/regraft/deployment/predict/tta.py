@@ -9,8 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
-from regraft.data.images.transforms.image import padded_to_square, resized_to_crop
-from regraft.deployment.network import TrainedNetwork
+from regraft.data.images.transforms.image import eval_view_of_file, padded_to_square, resized_to_crop
 
 Tta = Literal["none", "flip", "five_crop", "ten_crop"]
 TTAS: tuple[Tta, ...] = get_args(Tta)
@@ -22,7 +21,18 @@ _CROP_FRACTION = 224 / 256
 convolutional neural networks", 2012, which introduced ten crops. At 1 all crops would be the same."""
 
 
-def views_of(image: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
+def view_of(image: Tensor, spec: ImageSpec) -> Tensor:
+    """Returns an image resized and cropped as in evaluation, (num_channels, image_size, image_size), uint8.
+
+    Args:
+        image: (channels, height, width), uint8, any size; 1 channel or 3.
+    """
+    if spec.eval_view == "square":
+        return eval_view_of_arrays(image[None], spec)[0]
+    return eval_view_of_file(match_channels(image, spec.num_channels), spec)
+
+
+def views_of(image: Tensor, spec: ImageSpec, tta: Tta) -> Tensor:
     """Returns the views of an image, (num_views, num_channels, image_size, image_size), uint8.
 
     Args:
@@ -33,23 +43,22 @@ def views_of(image: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
     if not image.numel():
         raise ValueError("no pixels")
     if tta in ("none", "flip"):
-        view = model.view(image)
+        view = view_of(image, spec)
         return view[None] if tta == "none" else torch.stack([view, view.flip(-1)])
     crop = tv.five_crop if tta == "five_crop" else tv.ten_crop
-    return torch.stack(crop(_resized(image, model), [model.input_spec.image_size] * 2))
+    return torch.stack(crop(_resized(image, spec), [spec.image_size] * 2))
 
 
-def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
+def least_side(spec: ImageSpec, tta: Tta = "none") -> int | None:
     """Returns how many pixels an image's shorter side must keep when it is decoded; None for all."""
-    if tta in ("none", "flip") or model.least_side is None:
-        return model.least_side
-    return _wide_side(model.input_spec)
+    if spec.eval_view == "square":
+        return None
+    return spec.resized_side if tta in ("none", "flip") else _wide_side(spec)
 
 
-def _resized(image: Tensor, model: TrainedNetwork) -> Tensor:
+def _resized(image: Tensor, spec: ImageSpec) -> Tensor:
     """Returns the image resized as in evaluation, but larger than a crop."""
-    spec = model.input_spec
-    if model.input_spec.eval_view == "square":
+    if spec.eval_view == "square":
         return eval_view_of_arrays(image[None], replace(spec, image_size=_wide_side(spec)))[0]
     wide = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
     image = resized_to_crop(match_channels(image, spec.num_channels), wide)

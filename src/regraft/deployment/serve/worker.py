@@ -11,9 +11,11 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from pydantic import BaseModel, Field
 
+from regraft.core.input_spec import ImageSpec
 from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict.results import to_outputs, to_predictions
+from regraft.deployment.predict.tta import least_side
 from regraft.deployment.serve.decoder import (
     OUT_OF_MEMORY,
     TOO_SLOW,
@@ -71,7 +73,9 @@ class PredictionWorker:
     def __init__(self, model: Classifier, max_pixels: int, decode_seconds: float) -> None:
         self._model = model
         self._seconds = decode_seconds
-        options = DecodeOptions(model.input_spec.pixel_format, model.least_side, max_pixels, decode_seconds)
+        spec = model.input_spec
+        assert isinstance(spec, ImageSpec), "photos are of images"
+        options = DecodeOptions(spec.pixel_format, least_side(spec), max_pixels, decode_seconds)
         self._decoders = [DecoderProcess(options) for _ in range(_NUM_DECODERS)]
         self._idle: Queue[DecoderProcess] = Queue()
         for decoder in self._decoders:

@@ -11,7 +11,7 @@ from regraft.data.images.file_reading.convert import converted
 from regraft.data.images.transforms.batch import eval_view_of_arrays
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.data.images.transforms.mixing import normalise
-from regraft.deployment.export.program import Preprocessing
+from regraft.deployment.export.image_program import Preprocessing
 
 SIZES = [(50, 60), (61, 50), (8, 8), (32, 32), (37, 36), (301, 400), (1, 7), (500, 33)]
 

@@ -1,0 +1,117 @@
+"""Finds the texts of `input=`: a file with a text a line, a table, or lines on stdin. Imports no torch."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, cast
+
+from regraft.core.errors import ConfigError, listed
+from regraft.data.findings import readable
+from regraft.data.tables.columns import Given, inputs_of
+from regraft.data.tables.faults import reason_of
+from regraft.data.tables.reading import SUFFIXES, Table, open_table, text_of
+from regraft.data.text.cleaning import joined
+from regraft.deployment.predict.inputs import STDIN, expanded, require_there
+from regraft.deployment.reader import FoundInputs, NamedInput
+
+_CHUNK_BYTES = 65_536
+_MAX_LINE_BYTES = 2**24
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+def find_texts(path: str, data: Mapping[str, Any], columns: Sequence[str] | None = None) -> FoundInputs:
+    """Returns the texts of `input=`.
+
+    Args:
+        path: a table, by its suffix; else a file with a text a line; or `-`, for such lines on stdin.
+        data: the options of the run's data config, whose column of texts is that of a table that has it.
+        columns: of the texts in a table; None for the run's, or those that are found.
+    """
+    if path == STDIN:
+        _require_no_columns(columns, "stdin has lines")
+        return FoundInputs(_of_lines(cast(BufferedReader, sys.stdin.buffer), "stdin"))
+    require_there(path)
+    file = Path(expanded(path))
+    if not file.is_file():
+        raise ConfigError("input", f"{readable(path)} is a folder", fix="Give a table, or a file with a text a line.")
+    if file.suffix.lower() in SUFFIXES and file.suffix.lower() != ".txt":
+        return _of_table(file, data, columns)
+    _require_no_columns(columns, f"{readable(path)} has a text a line")
+    return FoundInputs(_of_file(file))
+
+
+def _require_no_columns(columns: Sequence[str] | None, why: str) -> None:
+    if columns is not None:
+        raise ConfigError("column", f"{why} and no columns", got=listed(columns), fix="Leave it out.")
+
+
+def _of_file(path: Path) -> Iterator[NamedInput]:
+    try:
+        with path.open("rb") as file:
+            yield from _of_lines(file, str(path))
+    except OSError as error:
+        raise ConfigError("input", f"can't read {readable(str(path))} ({error.strerror})") from error
+
+
+def _of_lines(file: BufferedReader, name: str) -> Iterator[NamedInput]:
+    """Yields the lines of a file as they come; blank ones are left out."""
+    rest, is_start = b"", True
+    while chunk := file.read1(_CHUNK_BYTES):
+        rest += chunk
+        if is_start and rest.startswith(_UTF16_MARKS):
+            raise ConfigError("input", f"{name} is in UTF-16", fix="Save it as UTF-8.")
+        if is_start and len(rest) >= len(_UTF8_MARK):
+            rest, is_start = rest.removeprefix(_UTF8_MARK), False
+        *lines, rest = rest.split(b"\n")
+        yield from filter(None, map(_of_line, lines))
+        if len(rest) > _MAX_LINE_BYTES:
+            fix = "Cut the text, or give a table."
+            raise ConfigError("input", f"{readable(name)} has a line of more than 16 megabytes", fix=fix)
+    last = _of_line(rest.removeprefix(_UTF8_MARK) if is_start else rest)
+    if last is not None:
+        yield last
+
+
+def _of_line(line: bytes) -> NamedInput | None:
+    line = line.removesuffix(b"\r")
+    if not line.strip():
+        return None
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:  # whose reason is in the text's prediction
+        return NamedInput(line.decode(errors="backslashreplace"), line)
+    return NamedInput(text, joined([text]))
+
+
+def _of_table(path: Path, data: Mapping[str, Any], columns: Sequence[str] | None) -> FoundInputs:
+    """Returns the texts of a table's rows."""
+    try:
+        table = open_table(path, str(data.get("encoding") or "utf-8"), None)
+        named = columns if columns is not None else _columns_of_run(table, data)
+        found = inputs_of(table, Given("text", named, label=data.get("label")))
+    except ConfigError as error:
+        raise error.about("column" if error.key == "data.text" else "input") from error
+    return FoundInputs(_rows(table, found))
+
+
+def _columns_of_run(table: Table, data: Mapping[str, Any]) -> Sequence[str] | None:
+    given = data.get("text")
+    names = [given] if isinstance(given, str) else list(given or ())
+    return names if names and {*names} <= {*table.columns} else None
+
+
+def _rows(table: Table, columns: tuple[str, ...]) -> Iterator[NamedInput]:
+    """Yields the texts of a table; a row that can't be read has no text, and its error is the row's prediction."""
+    faults: list[tuple[int, str]] = []
+    for _, cells in table.rows(columns, lambda kind, number, detail: faults.append((number, kind))):
+        yield from _unreadable(table, faults)
+        texts = [text_of(cell) for cell in cells]
+        yield NamedInput(" ".join(texts), joined(texts))
+    yield from _unreadable(table, faults)
+
+
+def _unreadable(table: Table, faults: list[tuple[int, str]]) -> Iterator[NamedInput]:
+    for number, kind in faults:
+        yield NamedInput(f"{table.unit} {number:,}", ValueError(reason_of(kind)))
+    faults.clear()
