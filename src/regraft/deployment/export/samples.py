@@ -11,7 +11,6 @@ from torch import Tensor
 
 from regraft.data.from_config import build_unread_datamodule
 from regraft.data.splits import Part
-from regraft.deployment.classifier import Classifier
 from regraft.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -63,11 +62,11 @@ class Samples(Protocol):
         """Returns inputs of several sizes; always the same."""
 
 
-def sample_inputs(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleInputs:
+def sample_inputs(checkpoint: Checkpoint, samples: Samples, folder: Path | None) -> SampleInputs:
     """Returns a folder's images, or the run's test or validation inputs; else generated ones, which is logged."""
-    samples, nouns = model.reader.samples(), model.input_spec.nouns
+    nouns = checkpoint.input_spec.nouns
     if folder is not None:
-        return samples.of_folder(folder, model.class_names)
+        return samples.of_folder(folder, checkpoint.class_names)
     try:
         data = build_unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
         if not data.is_here:

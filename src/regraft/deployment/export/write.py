@@ -67,7 +67,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
         raise ConfigError("class_names", f"the run has {len(checkpoint.class_names)} classes", got=len(names))
     require_distinct(names)
     model = model_of(checkpoint, device=torch.device("cpu"))
-    samples = sample_inputs(checkpoint, model, options.images)
+    samples = sample_inputs(checkpoint, model.reader.samples(), options.images)
     run = options.run
     metadata = ExportMetadata(
         architecture=checkpoint.architecture,
