@@ -1,5 +1,7 @@
 """Whole runs of several labels and of numbers, with the head in closed form, and what is made of them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 import regraft
 from helpers.coloured import NAMES, Coloured
+from regraft.cli.commands import export
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
 from regraft.runs import outputs
@@ -84,8 +87,18 @@ def test_another_domain_is_a_table_of_the_same_outputs(run, tmp_path):
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_computed(run):
-    with pytest.raises(ValueError, match="format: got 'hf'; the hub's timm models are classifiers"):
+    with pytest.raises(ValueError, match="simple_cnn'; allowed: timm's models"):
         regraft.export([f"run={run.path}", "format=hf", "trust=[helpers]"])
+
+
+def test_eight_bits_cost_little_of_the_headline_metric(run, tmp_path, capsys):
+    words = ["format=onnx", "quantize=int8", f"output={tmp_path / 'model.onnx'}", "trust=[helpers]"]
+    export.run([f"run={run.path}", *words])
+    name, out = TASKS[run.config["task"]["name"]].headline, capsys.readouterr().out
+    before, after = re.search(rf"{name}, float32 and int8\D+([\d.]+), ([\d.]+)", out).groups()
+    assert float(before) == pytest.approx(run.metrics[f"test/{name}"], abs=1e-3)
+    assert float(after) > float(before) - 0.1
+    assert "accuracy" not in out
 
 
 def test_data_of_another_task_is_refused(run, monkeypatch):

@@ -13,6 +13,7 @@ from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm as timm_backbones
 from regraft.models.heads import Cosine, Linear
+from regraft.tasks.rescaled import Rescaled
 
 TIMM = {"_target_": "regraft.models.backbones.timm.build"}
 
@@ -52,6 +53,23 @@ def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, n
     assert [*config["mean"], *config["std"]] == [0.4] * num_channels + [0.2] * num_channels
     assert json.loads((tmp_path / "config.json").read_text())["label_names"] == ["ant", "bee", "wasp"]
     assert "| test/acc | 0.5000 |" in (tmp_path / "README.md").read_text()
+
+
+def test_a_model_of_numbers_gives_them_in_their_units(tmp_path):
+    backbone = timm_backbones.build(name="test_vit", weights=None, image_size=96, num_channels=1)
+    model = trained(backbone, Rescaled(linear(backbone), [10.0, 20.0, 30.0], [1.0, 2.0, 3.0]))
+    metadata = replace(described(model, TIMM | {"name": "test_vit"}), task="regression", unit="kg")
+    hf_hub.write(model, metadata, tmp_path)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.randn(2, 1, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.network(images))
+    card = (tmp_path / "README.md").read_text()
+    assert "values = model(transform(image)[None])" in card
+    assert "A model that predicts numbers from images trained with" in card
+    assert "3 targets: `ant`, `bee`, `wasp`. The unit is `kg`." in card
+    assert "softmax" not in card
+    assert "pipeline_tag" not in card
 
 
 def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):

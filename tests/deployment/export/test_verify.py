@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from regraft.deployment.export.verify import OutputComparison, require_equal
+from regraft.tasks import TASKS
 
 
 def answers(size: float, difference: float) -> OutputComparison:
@@ -23,4 +24,4 @@ def test_a_difference_is_refused(size, difference):
 def test_accuracy_and_agreement():
     found = OutputComparison(torch.eye(4), torch.eye(4)[[0, 1, 2, 2]])
     assert found.agreement == 0.75
-    assert found.accuracies(torch.tensor([0, 1, 2, 2])) == (0.75, 1.0)
+    assert found.headlines(torch.tensor([0, 1, 2, 2]), TASKS["classification"]) == (0.75, 1.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 from timm.models import save_for_hf
+from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
 from regraft.core.input_spec import ImageSpec
@@ -16,6 +17,7 @@ from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import LITE, model_card
 from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
+from regraft.tasks.rescaled import Rescaled
 
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Use format=onnx or format=torch_export for any network, or format=safetensors for its weights."
@@ -39,6 +41,8 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
             "regraft": {
                 "version": metadata.version,
                 "run": metadata.run,
+                "task": metadata.task,
+                "unit": metadata.unit,
                 "temperature": metadata.temperature,
                 "thresholds": metadata.named_thresholds,
             },
@@ -58,8 +62,8 @@ def runner(folder: Path) -> Runner:
 
 def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) -> Any:
     name = _timm_name(metadata)
-    head = model.network.head
-    if not isinstance(head, Linear):
+    head, classifier_tensors = _linear(model.network.head)
+    if classifier_tensors is None:
         reason = f"timm's models end in one linear layer, this head is {type(head).__name__}"
         raise ConfigError("format=hf", reason, fix=_ELSE)
     options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
@@ -70,13 +74,29 @@ def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) ->
     classifier = converted.pretrained_cfg.get("classifier")
     # A backbone's names are stages.<stage>.<timm's name>.
     tensors = {key.split(".", 2)[2]: tensor for key, tensor in model.network.backbone.state_dict().items()}
-    tensors |= {f"{classifier}.{key}": tensor for key, tensor in head.classifier.state_dict().items()}
+    tensors |= {f"{classifier}.{key}": tensor for key, tensor in classifier_tensors.items()}
     try:
         converted.load_state_dict(tensors)
     except RuntimeError as error:
         reason = f"the weights aren't those of timm's {name} with a linear head"
         raise ConfigError("format=hf", reason, fix=_ELSE) from error
     return converted.eval()
+
+
+def _linear(head: nn.Module) -> tuple[nn.Module, dict[str, Tensor] | None]:
+    """Returns a head, and the tensors of the linear layer that does the same; None if there is none.
+
+    That of numbers has the units of the targets.
+    """
+    inner = head.head if isinstance(head, Rescaled) else head
+    if not isinstance(inner, Linear):
+        return inner, None
+    tensors = dict(inner.classifier.state_dict())
+    if isinstance(head, Rescaled):
+        std = head.target_std.double()
+        weight, bias = (tensors[name].double() for name in ("weight", "bias"))
+        tensors = {"weight": (weight * std[:, None]).float(), "bias": (bias * std + head.target_mean).float()}
+    return inner, tensors
 
 
 def _timm_name(metadata: ExportMetadata) -> str:

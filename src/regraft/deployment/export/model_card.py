@@ -10,12 +10,18 @@ from huggingface_hub import EvalResult, ModelCardData
 from regraft.core.input_spec import ImageSpec
 from regraft.data.findings import readable
 from regraft.deployment.export.metadata import ExportMetadata
+from regraft.tasks import task_of
 
 LITE = "regraft.models.backbones.efficientnet_lite."
 _TIMM, _TORCHVISION = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _METRICS = {"acc": "accuracy"}
 _TASK = "image-classification"
+_KINDS = {
+    "classification": "An image classifier",
+    "multilabel": "A classifier of images with several labels",
+    "regression": "A model that predicts numbers from images",
+}
 _MAX_CLASSES = 50
 
 
@@ -54,7 +60,7 @@ def _of_timm(name: str) -> BaseModel | None:
 
 def model_card(metadata: ExportMetadata) -> str:
     """Returns the model card."""
-    spec, base = metadata.input_spec, base_model(metadata)
+    spec, base, task = metadata.input_spec, base_model(metadata), task_of(metadata.task)
     assert isinstance(spec, ImageSpec), "timm's models are of images"
     names = metadata.class_names
     more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
@@ -71,10 +77,10 @@ def model_card(metadata: ExportMetadata) -> str:
 
 # `{_in_code(metadata.run)}`
 
-An image classifier trained with Regraft {metadata.version} on `{_in_code(metadata.data)}`, from {started}.
+{_KINDS[metadata.task]} trained with Regraft {metadata.version} on `{_in_code(metadata.data)}`, from {started}.
 {_license_sentence(metadata, base)}
 
-{len(names)} classes: {listed}.
+{len(names)} {task.nouns if len(names) > 1 else task.noun}: {listed}.{_units(metadata)}
 
 {measured}## Use
 
@@ -82,12 +88,24 @@ An image classifier trained with Regraft {metadata.version} on `{_in_code(metada
 
     model = timm.create_model("local-dir:PATH", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    logits = model(transform(image)[None])
-    probabilities = (logits / {metadata.temperature:.6g}).softmax(1)
+{_outputs(metadata)}
 
 An image is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
-The class of each index is in `config.json` under `label_names`.
+The {task.noun} of each index is in `config.json` under `label_names`.
 """
+
+
+def _outputs(metadata: ExportMetadata) -> str:
+    """Returns the lines of Python that use the model."""
+    inputs = "transform(image)[None]"
+    if not task_of(metadata.task).has_confidences:
+        return f"    values = model({inputs})"
+    function = "softmax(1)" if task_of(metadata.task).has_classes else "sigmoid()"
+    return f"    logits = model({inputs})\n    probabilities = (logits / {metadata.temperature:.6g}).{function}"
+
+
+def _units(metadata: ExportMetadata) -> str:
+    return f" The unit is `{_in_code(metadata.unit)}`." if metadata.unit else ""
 
 
 def _metadata(metadata: ExportMetadata, base: BaseModel | None) -> ModelCardData:
@@ -103,14 +121,20 @@ def _metadata(metadata: ExportMetadata, base: BaseModel | None) -> ModelCardData
     results = _results(metadata)
     if results:
         fields |= {"model_name": metadata.run, "eval_results": results}
-    return ModelCardData(library_name="timm", pipeline_tag=_TASK, tags=[_TASK, "timm", "regraft"], **fields)
+    if task_of(metadata.task).has_confidences:
+        fields["pipeline_tag"] = _TASK  # the hub has none of numbers
+    return ModelCardData(library_name="timm", tags=[_type(metadata), "timm", "regraft"], **fields)
+
+
+def _type(metadata: ExportMetadata) -> str:
+    return _TASK if task_of(metadata.task).has_confidences else "image-regression"
 
 
 def _results(metadata: ExportMetadata) -> list[EvalResult]:
     """Returns the metrics in the hub's format, which has the data set of each."""
     return [
         EvalResult(
-            task_type=_TASK,
+            task_type=_type(metadata),
             dataset_type=_hub_id(metadata.data) or metadata.data,
             dataset_name=metadata.data,
             dataset_split=name.partition("/")[0],

@@ -11,6 +11,7 @@ from torch import Tensor
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner
+from regraft.tasks import Task
 
 TOLERANCE = 1e-4
 """Absolute, for logits in float32."""
@@ -36,9 +37,9 @@ class OutputComparison:
         """The fraction of inputs with the same predicted class."""
         return float((self.file.argmax(1) == self.model.argmax(1)).float().mean())
 
-    def accuracies(self, labels: Tensor) -> tuple[float, float]:
-        """Returns the accuracies of the model and of the file, for labels of shape (num_inputs,), int64."""
-        model, file = (float((logits.argmax(1) == labels).float().mean()) for logits in (self.model, self.file))
+    def headlines(self, labels: Tensor, task: Task) -> tuple[float, float]:
+        """Returns the headline metric of the model and of the file, for labels as the task has them."""
+        model, file = (float(task.pseudovalues(logits, labels).double().mean()) for logits in (self.model, self.file))
         return model, file
 
 

@@ -19,9 +19,10 @@ from regraft.deployment.export.samples import SampleInputs, sample_inputs
 from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
 from regraft.models.weights import is_path
-from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.checkpoint import read
 from regraft.runs.folder import Run
 from regraft.runs.provenance import name_of_data
+from regraft.tasks import Task
 
 _NUM_VERIFIED = 32
 _NUM_MEASURED = 1_000
@@ -38,14 +39,14 @@ class Exported:
         comparison: with the file in float32.
         quantised: with the quantised file; None if it isn't quantised.
         samples: the comparisons used some of them, evenly spread.
-        has_classes: whether the model predicts one class for each image.
+        task: of the model.
     """
 
     target: Path
     comparison: OutputComparison
     quantised: OutputComparison | None
     samples: SampleInputs
-    has_classes: bool
+    task: Task
 
 
 def write_export(options: ExportOptions, target: Path, trust: list[str], tell: Tell = lambda step: None) -> Exported:
@@ -61,7 +62,6 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
     if options.format == "onnx":
         onnx.require_onnx()
     checkpoint = read(options.checkpoint, trust)
-    _require_classes(options, checkpoint)
     names = tuple(checkpoint.class_names) if options.class_names is None else options.class_names
     if len(names) != len(checkpoint.class_names):
         raise ConfigError("class_names", f"the run has {len(checkpoint.class_names)} classes", got=len(names))
@@ -88,19 +88,6 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
     return write(options, target, model, metadata, samples, tell)
 
 
-def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
-    """Checks that what is asked for makes sense for the run's task."""
-    if checkpoint.task.has_classes:
-        return
-    name = checkpoint.task.name
-    if options.format == "hf":
-        reason = f"the hub's timm models are classifiers, and the run's task is {name}"
-        raise ConfigError("format", reason, got="hf", fix="Use format=onnx, torch_export or safetensors.")
-    if options.quantize is not None:
-        reason = f"what it costs is measured in accuracy, and the run's task is {name}"
-        raise ConfigError("quantize", reason, got=options.quantize, fix="Leave it out.")
-
-
 def _data_of(config: Mapping[str, Any], run: Run | None) -> str:
     """Returns the name of a run's data set: that of its choice, the folder's, or the one that the hub has."""
     name = (run.choices.get("data") if run is not None else None) or name_of_data(config["data"])
@@ -124,7 +111,7 @@ def _write_folder(
         hf_hub.write(model, metadata, folder)
         comparison = compare(model, hf_hub.runner(folder), samples.spread(_NUM_VERIFIED), preprocessing=False)
         require_equal(comparison)
-    return Exported(target, comparison, None, samples, model.task.has_classes)
+    return Exported(target, comparison, None, samples, model.task)
 
 
 def _write_file(
@@ -153,4 +140,4 @@ def _write_file(
         write_atomically(target, content)
     except OSError as error:
         raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Use another output=.") from error
-    return Exported(target, comparison, quantised, samples, model.task.has_classes)
+    return Exported(target, comparison, quantised, samples, model.task)
