@@ -42,6 +42,10 @@ NOT_RUN = {
     ],
     "docs/how-to/evaluate.md": ["regraft eval run=last calibrate=threshold data.positive=bees"],
     "docs/how-to/tasks.md": ["regraft eval run=last calibrate=thresholds"],
+    "docs/how-to/texts.md": [
+        "regraft train data=text_folder data.root=reviews model=minilm",
+        "regraft train data=hf data.name=OWNER/NAME data.text=review model=minilm",
+    ],
     "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],
 }

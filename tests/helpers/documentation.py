@@ -33,6 +33,8 @@ SMALLER = {
 """What each training of the pages gets where the page doesn't set it, so that it takes about a second."""
 DOWNLOADED = ("resnet18", "resnet50", "timm", "torchvision", "vit_b_16")
 """Models that are trained from scratch here, because their weights would be downloaded."""
+OF_TEXTS = ("minilm", "lstm", "transformers")
+"""Models of texts, which have no image size."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,9 @@ def smaller(words: list[str]) -> list[str]:
     if words[0] not in ("train", "probe") or "--help" in words or "--cfg" in words:
         return words
     given = dict(word.split("=", 1) for word in words if "=" in word)
-    added = {key: value for key, value in SMALLER.items() if key not in given}
+    smaller = SMALLER | {"model.max_length": "16"} if given.get("model") in OF_TEXTS else SMALLER
+    others = {"model.image_size"} if given.get("model") in OF_TEXTS else set()
+    added = {key: value for key, value in smaller.items() if key not in given and key not in others}
     if given.get("data", "digits") == "digits":
         added |= {"data.test_fraction": "0.05"} if "data.test_fraction" not in given else {}
         added |= {"data.fraction": "0.1"} if not {"data.shots", "data.fraction", "grid.shots"} & set(given) else {}
