@@ -55,6 +55,10 @@ def test_the_probabilities_of_networks_with_backbones_of_their_own_are_averaged(
     small_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = changed(small_run, "trained", "")
+    content = torch.load(other.best_ckpt, weights_only=False)
+    spec = content["hyper_parameters"]["input_spec"]
+    spec |= {"mean": [0.3] * spec["num_channels"], "std": [0.4] * spec["num_channels"]}  # each fold has its own
+    write(other.best_ckpt, content)
     code, out, _ = run_main(["ensemble", str(small_run.path), str(other.path), "output_dir=out"], capsys)
     assert code == 0
     assert "the mean of 2 networks" in out
@@ -87,8 +91,8 @@ def test_what_cannot_be_averaged_is_refused(small_run: Run) -> None:
         make_ensemble([small_run, another], Path("made"), [])
     content = torch.load(another.best_ckpt, weights_only=False)
     content["hyper_parameters"]["config"]["head"] = small_run.config["head"]
-    content["hyper_parameters"]["input_spec"]["mean"] = [0.25]
+    content["hyper_parameters"]["input_spec"]["image_size"] = 7
     write(another.best_ckpt, content)
-    with pytest.raises(ConfigError, match=r"of another size or normalisation.* use a pretrained model"):
+    with pytest.raises(ConfigError, match="takes other inputs, such as images of another size"):
         make_ensemble([small_run, another], Path("made"), [])
     assert not Path("made").exists()

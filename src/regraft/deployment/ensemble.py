@@ -1,13 +1,15 @@
 """The runs of several folds or seeds as one run, whose network averages their heads, or their networks."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.models.from_config import MEMBERS
+from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.models.from_config import MEMBERS, NORMALISATIONS
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run, find_checkpoint
@@ -37,6 +39,7 @@ def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Ru
     for other in checkpoints[1:]:
         _require_alike(first, other)
     has_one_backbone = all(_has_backbone_of(first, other) for other in checkpoints[1:])
+    has_one_backbone &= all(other.input_spec == first.input_spec for other in checkpoints)
     parts = {"head.members.{}": "head."}
     if not has_one_backbone:
         parts["backbone.stages.members.members.{}"] = "backbone."
@@ -50,6 +53,9 @@ def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Ru
     if not has_one_backbone:
         config |= {"ensemble_of_networks": True, "freezing": {"_target_": _FROZEN}}
         record["architecture"] = {MEMBERS: [each.architecture for each in checkpoints]}
+        specs = [each.input_spec for each in checkpoints if isinstance(each.input_spec, ImageSpec)]
+        if any(spec != specs[0] for spec in specs):
+            record["architecture"][NORMALISATIONS] = [[list(spec.mean or ()), list(spec.std or ())] for spec in specs]
     content = {name: value for name, value in first.content.items() if name not in _OF_TRAINING}
     run = Run(folder)
     folder.mkdir(parents=True)
@@ -65,6 +71,11 @@ def _tensors(checkpoint: Checkpoint, prefix: str) -> Iterator[tuple[str, Tensor]
     for name, tensor in checkpoint.content["state_dict"].items():
         if name.startswith(prefix):
             yield name.removeprefix(prefix), tensor
+
+
+def _without_normalisation(spec: InputSpec) -> InputSpec:
+    """Returns an input spec without what each fold computes from its own training images."""
+    return replace(spec, mean=None, std=None) if isinstance(spec, ImageSpec) else spec
 
 
 def _has_backbone_of(first: Checkpoint, other: Checkpoint) -> bool:
@@ -84,7 +95,6 @@ def _require_alike(first: Checkpoint, other: Checkpoint) -> None:
         if is_there:
             fix = "Give the folds or seeds of one configuration."
             raise ConfigError("ensemble", f"{other.path} has {difference} than {first.path}", fix=fix)
-    if first.input_spec != other.input_spec:
-        reason = f"{other.path} takes images of another size or normalisation than {first.path}"
-        fix = "Without pretrained weights each fold normalises by its own training images; use a pretrained model."
-        raise ConfigError("ensemble", reason, fix=fix)
+    if _without_normalisation(first.input_spec) != _without_normalisation(other.input_spec):
+        reason = f"{other.path} takes other inputs, such as images of another size, than {first.path}"
+        raise ConfigError("ensemble", reason, fix="Give the folds or seeds of one configuration.")

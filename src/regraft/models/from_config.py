@@ -28,8 +28,8 @@ BackboneAndArchitecture = tuple[Backbone, Config | None]
 """A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
 
 
-MEMBERS = "members"
-"""In an architecture, those of the networks of an ensemble."""
+MEMBERS, NORMALISATIONS = "members", "normalisations"
+"""In an architecture, those of the networks of an ensemble, and how their images are normalised where that differs."""
 _TAPS = "feature_widths"
 """In an architecture, the stages whose pooled outputs are the features, and how many each gives."""
 
@@ -103,7 +103,9 @@ def build_placeholder_backbone(config: Config) -> Backbone:
 def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
     """Returns a backbone with random weights, for a checkpoint to fill."""
     if MEMBERS in architecture:
-        built = side_by_side([build_bare_backbone(each) for each in architecture[MEMBERS]])
+        built = side_by_side(
+            [build_bare_backbone(each) for each in architecture[MEMBERS]], architecture.get(NORMALISATIONS)
+        )
     else:
         built = factory(_untapped(architecture), "model")()
     if _TAPS in architecture:
