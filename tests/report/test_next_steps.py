@@ -12,8 +12,8 @@ def test_the_end_names_the_weights_the_images_and_the_next_commands(small_run, c
     tested = next_steps.tested_weights(results, small_run)
     reached = f"best.ckpt, after {epoch + 1} of {results['num_epochs']} epochs"
     assert tested == f"{reached}, val/acc {value:.4f} on {sum(counts['val'])} images"
-    assert next_steps.accuracy_note(small_run, "test/acc").endswith(f", {sum(counts['test'])} images)")
-    assert next_steps.accuracy_note(small_run, "test/f1") == ""
+    assert next_steps.accuracy_note(small_run, "test/acc", "images").endswith(f", {sum(counts['test'])} images)")
+    assert next_steps.accuracy_note(small_run, "test/f1", "images") == ""
     terminal.show_results(results, small_run)
     shown = capsys.readouterr().out
     assert reached in shown

@@ -85,6 +85,10 @@ class ImageReader:
         """Returns views as one batch."""
         return torch.stack(list(views))
 
+    def files(self) -> dict[str, bytes]:
+        """Returns no file."""
+        return {}
+
     def samples(self) -> "ImageSamples":
         """Returns what gives the images that an export is verified on."""
         from regraft.deployment.export.image_samples import ImageSamples

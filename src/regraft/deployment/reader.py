@@ -84,6 +84,9 @@ class Reader(Protocol):
     def batch(self, views: Sequence[Tensor]) -> Tensor:
         """Returns views as one batch."""
 
+    def files(self) -> dict[str, bytes]:
+        """Returns the contents of files that an export needs beside it, by name."""
+
     def samples(self) -> "Samples":
         """Returns what gives the inputs that an export is verified on."""
 

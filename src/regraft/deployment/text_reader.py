@@ -96,6 +96,10 @@ class TextReader:
         """Returns texts padded to the longest of them."""
         return pad_sequence(list(views), batch_first=True, padding_value=PADDING)
 
+    def files(self) -> dict[str, bytes]:
+        """Returns the tokenizer, which cuts texts to the maximal length and doesn't pad them."""
+        return {"tokenizer.json": self._spec.truncating_tokenizer.encode()}
+
     def samples(self) -> "TextSamples":
         """Returns what gives the texts that an export is verified on."""
         from regraft.deployment.export.text_samples import TextSamples

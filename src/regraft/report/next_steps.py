@@ -13,8 +13,8 @@ from regraft.runs.metrics_csv import rows_of
 from regraft.sweeps.objectives import kept_row
 
 
-def accuracy_note(run: Run, name: str) -> str:
-    """Returns the interval of a metric of the final test and the number of its images; empty if it has none."""
+def accuracy_note(run: Run, name: str, nouns: str) -> str:
+    """Returns the interval of a metric of the final test and the number of its inputs (`nouns`); else nothing."""
     from regraft.runs import predictions as predictions_files
     from regraft.tasks.reliability import wilson
 
@@ -23,7 +23,12 @@ def accuracy_note(run: Run, name: str) -> str:
     if found is None or metric != "acc" or found.split != split or found.targets.ndim != 1:
         return ""
     low, high = wilson(int((found.targets == found.predicted).sum()), len(found.targets))
-    return f" (95 % interval {low:.4f} to {high:.4f}, {len(found.targets):,} images)"
+    return f" (95 % interval {low:.4f} to {high:.4f}, {len(found.targets):,} {nouns})"
+
+
+def nouns_of(results: Mapping[str, Any]) -> str:
+    """Returns what the inputs of a run are called."""
+    return f"{results.get('noun', 'image')}s"
 
 
 def tested_weights(results: Mapping[str, Any], run: Run) -> str:
@@ -33,7 +38,7 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
         return "those of the last step, which aren't kept"
     name = (run.best_ckpt if is_best else run.last_ckpt).name
     if "refit" in results:
-        return f"{name}, fitted again on all images, validation included"
+        return f"{name}, fitted again on all {nouns_of(results)}, validation included"
     if was_fitted_in_closed_form(run.readable_config):
         return f"{name}, found in closed form"
     kept = results.get("kept")
@@ -43,11 +48,11 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
     monitor = str(best.get("monitor"))
     rows = [row for row in rows_of(run) if monitor in row]
     value = kept_row(rows, run.readable_config, results).get(monitor) if rows else None
-    num_images = results.get("num_images", {}).get("val", 0)
+    num_images, nouns = results.get("num_images", {}).get("val", 0), nouns_of(results)
     reached = f"{name}, after {kept['epoch'] + 1} of {results['num_epochs']} epochs"
     if value is None:
         return reached
-    return f"{reached}, {monitor} {value:.4f}{f' on {num_images:,} images' if num_images else ''}"
+    return f"{reached}, {monitor} {value:.4f}{f' on {num_images:,} {nouns}' if num_images else ''}"
 
 
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:

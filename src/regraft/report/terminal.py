@@ -8,7 +8,7 @@ from rich.table import Table
 from regraft.core.console import Console
 from regraft.data.findings import readable
 from regraft.report.console import print_line
-from regraft.report.next_steps import accuracy_note, next_commands, tested_weights
+from regraft.report.next_steps import accuracy_note, next_commands, nouns_of, tested_weights
 from regraft.runs.folder import Run
 from regraft.tasks import TASKS, Task
 from regraft.training.stage_table import StageRow, render
@@ -42,7 +42,7 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     for name in filter(cross_validation.__contains__, _VALIDATED):
         table.add_row(f"{name}, {results['validation']}", f"{cross_validation[name]:.4f}")
     for name, value in results["metrics"].items():
-        table.add_row(name, f"{value:.4f}{accuracy_note(run, name)}")
+        table.add_row(name, f"{value:.4f}{accuracy_note(run, name, nouns_of(results))}")
     table.add_row("tested weights", tested_weights(results, run))
     share = 100 * results["num_trained_parameters"] / results["num_parameters"]
     table.add_row("trained parameters", f"{results['num_trained_parameters']:,} ({share:.3g} %)")

@@ -96,6 +96,7 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
         "num_steps": trainer.global_step,
         "stages": [row.stage for row in parts.rows],
         "task": {"name": parts.data.task.name, "unit": parts.data.unit},
+        "noun": parts.data.input_spec.kind,
         "num_images": dict(parts.data.sizes),
         "class_counts": {
             split: parts.data.task.counts(parts.data.labels(split), parts.data.num_classes).tolist()

@@ -15,9 +15,9 @@ def kept(task: str, values: np.ndarray) -> Outputs:
 def test_numbers_are_told_with_their_unit_and_drawn():
     found = figures_of(kept("regression", np.full((4, 2), 0.25)), ("age", "size"), {"task": {"unit": "years"}})
     assert found is not None
-    assert found.sentence.startswith("On 4 test images, of 2 targets: R² 0.75 (95 % interval ")
+    assert found.sentence("images").startswith("On 4 test images, of 2 targets: R² 0.75 (95 % interval ")
     assert [row[0] for row in found.rows] == ["age", "size"]
-    assert found.headings[:3] == ["target", "images", "Mean absolute error"]
+    assert found.headings("images")[:3] == ["target", "images", "Mean absolute error"]
     first, _ = found.plots
     assert first.true.name == "true age, years"
     assert len(first.points) == 4
@@ -28,7 +28,8 @@ def test_labels_have_a_row_each_and_no_drawing():
     found = figures_of(kept("multilabel", np.zeros((4, 2))), ("cat", "dog"), {})
     assert found is not None
     assert (
-        found.sentence == "On 4 test images, of 2 labels: Mean average precision 1 (95 % interval 1 to 1), Micro F1 1."
+        found.sentence("images")
+        == "On 4 test images, of 2 labels: Mean average precision 1 (95 % interval 1 to 1), Micro F1 1."
     )
     assert found.rows == [("cat", 2, [1.0] * 5), ("dog", 2, [1.0] * 5)]
     assert found.plots == []

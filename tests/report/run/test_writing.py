@@ -10,8 +10,9 @@ import pytest
 from helpers.made_runs import made_run
 from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
 from regraft.report.run.errors import class_values, errors_of
+from regraft.report.run.image_gallery import ShownImage
 from regraft.report.run.record import read_record
-from regraft.report.run.render import ShownImage, heatmap, to_html, to_markdown
+from regraft.report.run.render import heatmap, to_html, to_markdown
 from regraft.report.run.summary import conclusions
 from regraft.report.run.writing import findings_of, write_report
 from regraft.runs.predictions import Predictions, write

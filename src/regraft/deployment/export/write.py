@@ -135,9 +135,23 @@ def _write_file(
         content = onnx.quantised(content)
         more = samples.spread(_NUM_MEASURED)
         quantised = compare(model, onnx.runner(content, signature), more, preprocessing=preprocessing)
+    beside = model.reader.files()
     require_free(target, overwrite=options.overwrite)  # again, as the conversion takes a while
+    _require_same_files(target.parent, beside, overwrite=options.overwrite)
     try:
+        for name, kept in beside.items():
+            write_atomically(target.parent / name, kept)
         write_atomically(target, content)
     except OSError as error:
         raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Use another output=.") from error
     return Exported(target, comparison, quantised, samples, model.task)
+
+
+def _require_same_files(folder: Path, beside: Mapping[str, bytes], *, overwrite: bool) -> None:
+    """Checks that no file that is written beside an export replaces another one's."""
+    for name, content in beside.items():
+        path = folder / name
+        if path.is_file() and not overwrite and path.read_bytes() != content:
+            raise ConfigError(
+                "output", f"{path} is that of another model", fix="Use another folder, or overwrite=true."
+            )

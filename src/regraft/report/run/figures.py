@@ -53,14 +53,13 @@ class Figures:
         """The figures of the split."""
         return self.task.scores(self.found.outputs, self.found.targets, self.names)
 
-    @property
-    def sentence(self) -> str:
-        """The result in a sentence."""
+    def sentence(self, nouns: str) -> str:
+        """Returns the result in a sentence; `nouns` are what inputs are called."""
         split, num = _SPLITS.get(self.found.split, self.found.split), len(self.found.indices)
         noun = self.task.noun if len(self.names) == 1 else self.task.nouns
         values = [self._value(name) for name in (self.task.headline, self.task.train_metric)]
         told = ", ".join(filter(None, values))
-        return f"On {num:,} {split} images, of {len(self.names):,} {noun}: {told}."
+        return f"On {num:,} {split} {nouns}, of {len(self.names):,} {noun}: {told}."
 
     def _value(self, name: str) -> str:
         metric, metrics = find(name, self.task.name), self.scores.metrics
@@ -71,11 +70,10 @@ class Figures:
         interval = "" if low is None else f" (95 % interval {low:.4g} to {high:.4g})"
         return f"{metric.title} {metrics[name]:.4g}{unit}{interval}"
 
-    @property
-    def headings(self) -> list[str]:
-        """Of the table of labels or targets."""
+    def headings(self, nouns: str) -> list[str]:
+        """Returns those of the table of labels or targets; `nouns` are what inputs are called."""
         titles = [each.title for each in per_class_metrics(self.task.name, with_probabilities=True)]
-        return [self.task.noun, "images", *titles]
+        return [self.task.noun, nouns, *titles]
 
     @property
     def rows(self) -> list[tuple[str, int, list[float | None]]]:

@@ -66,7 +66,7 @@ class RunDisplay:
 
             found = findings_of(run)
             if found.record.epochs:
-                notes = {"gallery": "regraft report run=... shows the images."}
+                notes = {"gallery": "regraft report run=... shows them."}
                 write_report(found, lambda predictions, indices: ({}, notes))
 
 

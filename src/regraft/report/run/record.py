@@ -70,6 +70,17 @@ class Record:
         return TASKS["classification"] if self.figures is None else self.figures.task
 
     @property
+    def noun(self) -> str:
+        """What an input is called."""
+        found = self.results.get("noun")
+        return found if isinstance(found, str) else "image"
+
+    @property
+    def nouns(self) -> str:
+        """What several inputs are called."""
+        return f"{self.noun}s"
+
+    @property
     def reproducing(self) -> str:
         """The command that trains the run again."""
         return f"regraft reproduce run={shlex.quote(str(self.run.path))}"

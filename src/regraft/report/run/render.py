@@ -2,62 +2,44 @@
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from regraft.data.findings import readable
 from regraft.report import heads_table
 from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors, class_metrics, class_values
+from regraft.report.run.image_gallery import address, overlaid
 from regraft.report.run.record import Record
 from regraft.report.run.summary import conclusions
 from regraft.report.templates import number, source, template
 
-_SIDE = 160
 _HEATMAP_SIDE = 480
 
 
-@dataclass(frozen=True)
-class ShownImage:
-    """An image as the model's input, with a heat map.
+class Shown(Protocol):
+    """What is shown of an input, see `ShownImage` and `ShownText`.
 
     Attributes:
-        pixels: (height, width, 3), uint8.
         file: its path in the data set, if it has one.
-        attention: contribution of each position to the predicted class, (height, width), float in [0, 1], if requested.
+        attention: what mattered in it; None or False if that isn't known.
+        page: the template.
+        explanation: of what mattered.
     """
 
-    pixels: np.ndarray
-    file: str | None = None
-    attention: np.ndarray | None = None
+    page: ClassVar[str]
+    explanation: ClassVar[str]
 
+    @property
+    def file(self) -> str | None: ...  # noqa: D102
 
-def address(pixels: np.ndarray) -> str:
-    """Returns an image, (height, width, 3), uint8, as a data URL."""
-    image = Image.fromarray(pixels)
-    side = max(image.size)
-    scale = max(_SIDE // side, 1) if side < _SIDE else _SIDE / side
-    method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
-    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-    buffer = io.BytesIO()
-    image.resize(size, method).save(buffer, "WEBP", quality=75, method=0)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def overlaid(seen: ShownImage) -> np.ndarray:
-    """Returns the image in grey with its heat map in red; (height, width, 3), uint8."""
-    assert seen.attention is not None
-    heat = 0.7 * seen.attention[..., None]
-    # In grey, as the heat map wouldn't be visible on a red flower.
-    grey = 0.8 * seen.pixels.mean(-1, keepdims=True)
-    mixed = grey * (1 - heat) + np.array([255.0, 90.0, 0.0]) * heat
-    return mixed.clip(0, 255).astype(np.uint8)
+    @property
+    def attention(self) -> Any: ...  # noqa: D102
 
 
 def heatmap(shares: np.ndarray) -> np.ndarray:
@@ -96,17 +78,17 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
         rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, class_values(row))) for row in errors.classes]
         pairs = [(names[true], names[predicted], f"{num:,}") for true, predicted, num in errors.pairs[:_MAX_PAIRS]]
         if pairs:
-            yield from _table(("true class", "predicted class", "images"), pairs)
-        yield from _table(("class", "images", *(f"{each.title}, %" for each in class_metrics())), rows)
+            yield from _table(("true class", "predicted class", record.nouns), pairs)
+        yield from _table(("class", record.nouns, *(f"{each.title}, %" for each in class_metrics())), rows)
     if (figures := record.figures) is not None:
         cells = [(name, f"{num:,}", *map(_figure, values)) for name, num, values in figures.rows]
-        yield from _table(figures.headings, cells)
+        yield from _table(figures.headings(record.nouns), cells)
     counts = summary.class_counts(record)
     noun = record.task.noun
     sizes = [
         (split, f"{num:,}", summary.balance(counts[split], noun)) for split, num in summary.num_images(record).items()
     ]
-    yield from _table(("split", "images", "balance"), sizes)
+    yield from _table(("split", record.nouns, "balance"), sizes)
     times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
     yield from _table(("time", "seconds"), times)
     yield from ["Again:", "", *(f"    {readable(each)}" for each in (*record.commands[-1:], record.reproducing))]
@@ -127,6 +109,10 @@ def _figure(value: float | None) -> str:
 def _plain(text: str) -> str:
     """Returns text escaped for Markdown."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#&" else letter for letter in readable(text))
+
+
+def _is_explained(shown: Shown) -> bool:
+    return shown.attention is not None and shown.attention is not False
 
 
 _MAX_SKIPPED = 100
@@ -155,12 +141,12 @@ def _matrix(num_shown: int, class_names: Sequence[str]) -> _Matrix:
     return _Matrix(side, 34 + round(0.63 * font) * letters, font, has_numbers, has_numbers and side >= 56)
 
 
-def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage], notes: Mapping[str, str]) -> str:
+def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Shown], notes: Mapping[str, str]) -> str:
     """Returns the report as HTML, with names escaped.
 
     Args:
-        seen: images of mistakes, by their index in the predictions.
-        notes: why images (`gallery`) or heat maps (`attention`) are missing.
+        seen: inputs of mistakes, by their index in the predictions.
+        notes: why inputs (`gallery`) or what mattered in them (`attention`) are missing.
     """
     page = template(
         "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,
@@ -175,7 +161,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         class_values=class_values,
         seen=seen,
         notes=notes,
-        is_explained=any(each.attention is not None for each in seen.values()),
+        explanation=next((each.explanation for each in seen.values() if _is_explained(each)), ""),
         script=Markup(script),  # our own file
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sentences=conclusions(record, errors),

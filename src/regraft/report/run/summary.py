@@ -11,7 +11,7 @@ from regraft.tasks.classification import Classification
 
 _KEYS: Mapping[str, Sequence[str]] = {
     "data": ("root", "shots"),
-    "model": ("name", "weights", "path", "image_size"),
+    "model": ("name", "weights", "path", "image_size", "max_length"),
     "augment": (),
     "head": (),
     "freezing": (),
@@ -29,7 +29,7 @@ def measured(record: Record, errors: Errors | None) -> list[tuple[str, str]]:
     if errors is not None and record.predictions is not None:
         low, high = errors.interval
         name = f"{record.predictions.split}/{Classification.headline}"
-        interval[name] = f" (95 % interval {low:.4f} to {high:.4f}, {errors.num_images:,} images)"
+        interval[name] = f" (95 % interval {low:.4f} to {high:.4f}, {errors.num_images:,} {record.nouns})"
     if record.figures is not None:
         split, metrics = record.figures.found.split, record.figures.scores.metrics
         for name in [each for each in metrics if f"{each}_low" in metrics]:
@@ -123,7 +123,7 @@ def conclusions(record: Record, errors: Errors | None) -> list[str]:
 
 def _result(record: Record, errors: Errors | None) -> str:
     if record.figures is not None:
-        return record.figures.sentence
+        return record.figures.sentence(record.nouns)
     if errors is None or record.predictions is None:
         if record.results:
             return "There are no predictions: the run was neither tested nor validated after its training."
@@ -132,7 +132,7 @@ def _result(record: Record, errors: Errors | None) -> str:
     most_common, share = errors.chance
     split = {"test": "test", "val": "validation"}[record.predictions.split]
     sentence = (
-        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are classified correctly (95 % "
+        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} {record.nouns} are classified correctly (95 % "
         f"interval {100 * low:.1f} to {100 * high:.1f} %); always predicting "
         f"{record.class_names[most_common]!r}, the most common class, would get {100 * share:.1f} %."
     )
@@ -141,7 +141,9 @@ def _result(record: Record, errors: Errors | None) -> str:
     elif high < share:
         sentence += " That is worse than always predicting the same class."
     if split == "validation":
-        sentence += " The checkpoint was chosen on these images, so the accuracy is optimistic; use a test split."
+        sentence += (
+            f" The checkpoint was chosen on these {record.nouns}, so the accuracy is optimistic; use a test split."
+        )
     return sentence
 
 
@@ -180,9 +182,9 @@ def _num_validated(record: Record) -> int | None:
 
 def _on_images(record: Record) -> str:
     num = _num_validated(record)
-    return "" if num is None else f" on {num:,} images"
+    return "" if num is None else f" on {num:,} {record.nouns}"
 
 
 def _caution(record: Record) -> str:
     num = _num_validated(record)
-    return "With so few images that may be chance. " if num is not None and num < _FEW else ""
+    return f"With so few {record.nouns} that may be chance. " if num is not None and num < _FEW else ""

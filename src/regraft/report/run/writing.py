@@ -7,12 +7,12 @@ from pathlib import Path
 from regraft.core.atomic import write_atomically
 from regraft.report.run.errors import Errors, errors_of
 from regraft.report.run.record import Record, read_record
-from regraft.report.run.render import ShownImage, to_html, to_markdown
+from regraft.report.run.render import Shown, to_html, to_markdown
 from regraft.runs.folder import Run
 from regraft.runs.predictions import Predictions
 
-Look = Callable[[Predictions, list[int]], tuple[Mapping[int, ShownImage], Mapping[str, str]]]
-"""Gives images by their index in the predictions, and notes on missing ones."""
+Look = Callable[[Predictions, list[int]], tuple[Mapping[int, Shown], Mapping[str, str]]]
+"""Gives inputs by their index in the predictions, and notes on missing ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ def findings_of(run: Run, *, is_ending: bool = False) -> Findings:
 def write_report(found: Findings, look: Look) -> Path:
     """Writes `report.html` and `report.md` into a run's folder; returns the page's path."""
     record, errors = found.record, found.errors
-    seen: Mapping[int, ShownImage] = {}
+    seen: Mapping[int, Shown] = {}
     notes: Mapping[str, str] = {}
     if record.predictions is not None and errors is not None and errors.mistakes:
         seen, notes = look(record.predictions, errors.mistakes)

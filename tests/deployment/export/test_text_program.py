@@ -1,0 +1,51 @@
+"""A model of texts as ONNX and as a program of torch: ids and mask, any number of texts of any length."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from helpers.small_texts import word_model
+from regraft.deployment.export import onnx, torch_export
+from regraft.deployment.export.text_samples import TextSamples
+from regraft.deployment.export.verify import compare, require_equal
+
+
+@pytest.mark.parametrize("module", [onnx, torch_export])
+def test_logits_are_the_models_for_texts_of_all_lengths(module):
+    if module is onnx:
+        pytest.importorskip("onnxscript")
+    model = word_model()
+    signature = model.reader.signature(preprocessing=False)
+    assert signature.names == ("input_ids", "attention_mask")
+    run = module.runner(module.to_bytes(model, {}, signature), signature)
+    samples = model.reader.samples().generated()
+    assert len({len(model.view(text)) for text in samples}) > 3
+    require_equal(compare(model, run, samples, preprocessing=False))
+    require_equal(compare(model, run, ["good"], preprocessing=False))
+    if module is onnx:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(module.to_bytes(model, {}, signature))
+        assert [each.shape for each in session.get_inputs()] == [["batch", "length"]] * 2
+
+
+def test_the_tokenizer_beside_it_gives_the_models_tokens():
+    model = word_model(max_length=6)
+    tokenizer = Tokenizer.from_str(model.reader.files()["tokenizer.json"].decode())
+    text = "the film was good " * 4
+    assert torch.tensor(tokenizer.encode(text).ids).tolist() == model.view(text).tolist()
+    assert json.loads(tokenizer.to_str())["padding"] is None
+
+
+def test_a_file_with_a_tokenizer_inside_is_refused():
+    with pytest.raises(ValueError, match=r"^preprocessing: got true; .*tokenizer\.json is written beside it"):
+        word_model().reader.signature(preprocessing=True)
+
+
+def test_generated_texts_reach_beyond_the_maximal_length_and_are_always_the_same():
+    samples = TextSamples(word_model().input_spec).generated()
+    assert list(samples) == list(samples)
+    assert min(len(text.split()) for text in samples) == 1
+    assert max(len(text.split()) for text in samples) == 48
