@@ -31,6 +31,7 @@ from typing import Any
 MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SIZES = (96, 128, 224)
 FIRST_SECONDS = 20
+TOO_SHORT = "Give at least time="
 Row = dict[str, Any]
 
 
@@ -70,12 +71,15 @@ def result(scratch: Path) -> Row:
 
 
 def finished(words: Sequence[str]) -> float:
-    """Runs a command; returns its seconds."""
+    """Runs a command; returns its seconds, negative if it has said that they are too few."""
     started = time.perf_counter()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode and TOO_SHORT in done.stderr:
+        return -seconds
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return time.perf_counter() - started
+    return seconds
 
 
 def wall(data: Path, seconds: int, num_busy: int) -> Row:
@@ -83,7 +87,8 @@ def wall(data: Path, seconds: int, num_busy: int) -> Row:
     with tempfile.TemporaryDirectory() as folder, busy(num_busy):
         scratch = Path(folder)
         took = finished(command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]"))
-        return {"seconds": took, "load": os.getloadavg()[0], **result(scratch)}
+        row = {"seconds": abs(took), "load": os.getloadavg()[0], "is_refused": took < 0}
+        return row | ({"accuracy": None} if took < 0 else result(scratch))
 
 
 def killed(data: Path, seconds: int, moment: float) -> Row:
@@ -134,7 +139,10 @@ def grid(data: Path) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     """Returns what the rows come to: wall time by budget, kills, and regret by data set and budget."""
-    lines = ["| time, s | busy | runs | wall / time, median | worst | within 1.05 | tested |", "|---" * 7 + "|"]
+    lines = [
+        "| time, s | busy | runs | refused | wall / time, median | worst | within 1.05 | tested |",
+        "|---" * 8 + "|",
+    ]
     by_budget: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in rows:
         if row["kind"] == "wall":
@@ -142,9 +150,10 @@ def table(rows: Sequence[Row]) -> str:
     for (seconds, num_busy), found in sorted(by_budget.items()):
         shares = [row["seconds"] / seconds for row in found]
         tested = sum(row["accuracy"] is not None for row in found)
+        refused = sum(row["is_refused"] for row in found)
         lines.append(
-            f"| {seconds} | {num_busy} | {len(found)} | {statistics.median(shares):.2f} | {max(shares):.2f} | "
-            f"{sum(share <= 1.05 for share in shares)} | {tested} |"
+            f"| {seconds} | {num_busy} | {len(found)} | {refused} | {statistics.median(shares):.2f} | "
+            f"{max(shares):.2f} | {sum(share <= 1.05 for share in shares)} | {tested} |"
         )
     kills = [row for row in rows if row["kind"] == "kills" and row["was_killed"]]
     lines += ["", f"Killed {len(kills)} times: a usable run {sum(row['is_usable'] for row in kills)} times.", ""]
