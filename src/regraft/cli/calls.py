@@ -14,7 +14,7 @@ from typing import Any
 
 from regraft.config.given import is_given, name_of, named, used_instead
 from regraft.config.groups import group_choices, group_names, own_keys, shipped_train
-from regraft.config.quoting import is_plain, key_of, quoted, readable, text_of
+from regraft.config.quoting import is_plain, key_of, parsed, quoted, readable, text_of
 from regraft.core.errors import ConfigError
 from regraft.runs.arguments import output_dir, reference_in
 from regraft.runs.find import find_run
@@ -22,6 +22,8 @@ from regraft.runs.folder import Run
 
 _OF_RUN = ("data", "model", "head", "freezing", "loss", "optimizer", "scheduler")
 """Sections of which a run has one part, which may be an object."""
+_TEXTS = tuple(f"data.{name}" for name in ("label", "image", "text", "split", "group", "weight", "slices", "positive"))
+"""Keys whose values are names in the data, which YAML may take for something else."""
 _LISTS = ("callbacks", "logger")
 _SPLITS = {"train", "val", "valid", "validation", "dev", "test"}
 
@@ -121,7 +123,18 @@ def _override(key: str, value: Any) -> list[str]:
     if not is_plain(value):
         reason = f"it isn't a value as in YAML, and objects stand for {', '.join((*_OF_RUN, *_LISTS))}"
         raise ConfigError(key, reason, got=named(value))
-    return [f"{key}={text_of(value)}"]
+    return [f"{key}={_as_text(value) if key in _TEXTS else text_of(value)}"]
+
+
+def _as_text(value: Any) -> str:
+    """Returns a value as `text_of` does, but texts such as `true` or `007` stay texts."""
+    if isinstance(value, str):
+        text = text_of(value)
+        is_kept = text.startswith(("[", "'")) or isinstance(parsed(f"key={text}").value(), str)
+        return text if is_kept else quoted(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_text, value))}]"
+    return text_of(value)
 
 
 def _is_section(key: str) -> bool:

@@ -7,6 +7,7 @@ from regraft.config.instantiate import Config, checked_call, factory
 from regraft.core.errors import ConfigError
 from regraft.core.input_spec import InputSpec
 from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.provenance import key_of_place
 
 
 def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
@@ -58,5 +59,5 @@ def require_same_data(data: Any, checkpoint: Checkpoint) -> None:
             "data",
             f"these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
             f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run resumes with its own data; "
-            f"give its present folder with data.root=PATH.",
+            f"give the place where it lies with {key_of_place(checkpoint.config['data'])}.",
         )

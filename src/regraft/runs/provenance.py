@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -73,12 +73,18 @@ def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) 
     """Checks that the data has not changed since the run that this session reproduces, if it does."""
     source = session.get("reproduces")
     if source is not None and source["fingerprint"] != fingerprint:
-        where = f" in {data['root']}" if data.get("root") else ""
+        place = data.get("path") or data.get("root")
+        where = f" in {place}" if place else ""
         raise ConfigError(
             "data",
             f"{name_of_data(data)}{where} has changed: its fingerprint is {fingerprint[:12]}, that of "
-            f"{source['run']} was {source['fingerprint'][:12]}. Give the folder of the run's images: data.root=PATH.",
+            f"{source['run']} was {source['fingerprint'][:12]}. Give the run's own data: {key_of_place(data)}.",
         )
+
+
+def key_of_place(data: Mapping[str, Any]) -> str:
+    """Returns the override that says where data lies: its table, or the folder of its files."""
+    return "data.path=TABLE" if data.get("path") else "data.root=PATH"
 
 
 def name_of_data(data: dict[str, Any]) -> str:

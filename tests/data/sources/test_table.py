@@ -281,6 +281,13 @@ def test_a_row_for_each_label_of_an_image(photos: Path, caplog: pytest.LogCaptur
     assert "add task=multilabel if each is one of several labels of its file" in messages[-1]
 
 
+def test_names_that_differ_in_case_alone_are_warned_of(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(name, label) for name, label in zip(named(0, 1, 2), ["cat|dog", "Cat|bird", "dog|bird"], strict=True)]
+    with caplog.at_level(logging.WARNING, "regraft"):
+        assert read(table(photos / "a.csv", rows), task="multilabel").class_names == ("Cat", "bird", "cat", "dog")
+    assert "Names of labels that differ in case or blanks alone, probably by mistake: Cat and cat." in caplog.text
+
+
 def test_rows_for_labels_that_contradict_each_other(photos: Path) -> None:
     grouped = [("photo000.png", "cat", "p1"), ("photo000.png", "dog", "p2"), ("photo000.png", "cat", "p1")]
     messages = errors_of(table(photos / "a.csv", grouped, "image,label,group"), task="multilabel")

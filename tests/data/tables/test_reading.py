@@ -24,6 +24,9 @@ def read(path: Path, content: bytes | str, columns: list[str] | None = None, **o
         ("a.csv", " f | l \na.png|x\n\nb.png|007\n"),
         ("a.csv", "f;l;;\na.png;x;;\nb.png;007;;\n;;;\n ;\n"),
         ("a.txt", "f\tl\na.png\tx\nb.png\t007\n"),
+        ("a.csv", "sep=;\nf;l\na.png;x\nb.png;007\n"),
+        ("a.csv", '\ufeffSEP=|\r\n"f"|"l"\r\na.png|x\r\nb.png|007\r\n'),
+        ("a.csv", "# exported on Monday, by Kim\n#\n\nf,l\na.png,x\nb.png,007\n"),
         ("a.tsv", "f\tl\na.png\tx\nb.png\t007\n"),
         ("a.csv", '"f","l"\n"a.png","x"\n"b.png","007"\n'),
         ("a.jsonl", '{"f":"a.png","l":"x"}\n\n{"l":"007","f":"b.png"}\n'),
@@ -32,6 +35,12 @@ def read(path: Path, content: bytes | str, columns: list[str] | None = None, **o
 def test_formats_say_the_same(tmp_path: Path, name: str, content: str) -> None:
     rows, faults = read(tmp_path / name, content, ["f", "l"])
     assert [values for _, values in rows] == [("a.png", "x"), ("b.png", "007")]
+    assert faults == []
+
+
+def test_a_header_that_begins_with_a_hash_is_one(tmp_path: Path) -> None:
+    rows, faults = read(tmp_path / "a.csv", "#id,label\n#1,x\n# 2,y\n", ["#id", "label"])
+    assert rows == [(2, ("#1", "x")), (3, ("# 2", "y"))]
     assert faults == []
 
 

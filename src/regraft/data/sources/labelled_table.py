@@ -191,6 +191,7 @@ class LabelledTable:
         inputs = self._inputs
         collected = self._collected(inputs)
         names = collected.names()
+        _warn_of_names_alike(names, self._task)
         parts, skipped = inputs.samples(collected, names)
         errors = _lost(parts, names, self._task)
         if errors:
@@ -265,6 +266,17 @@ def _log_rows_without_labels(parts: Mapping[str, Any], task: str, inputs: str) -
     if any(counts.values()):
         nums = ", ".join(f"{num:,} of {split}" for split, num in counts.items() if num)
         _log.info("%s without a label: %s.", inputs, nums)
+
+
+def _warn_of_names_alike(names: Sequence[str], task: str) -> None:
+    """Warns of classes and labels whose names differ in case or blanks alone."""
+    alike: dict[str, list[str]] = {}
+    for name in names if task != "regression" else ():
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    shown = [" and ".join(map(readable, group)) for group in alike.values() if len(group) > 1]
+    if shown:
+        what = "classes" if task == "classification" else "labels"
+        _log.warning("Names of %s that differ in case or blanks alone, probably by mistake: %s.", what, listed(shown))
 
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:

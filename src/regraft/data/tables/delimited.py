@@ -1,6 +1,7 @@
 """Text files of tables, opened in their encoding, and the rows of those with delimiters: CSV and TSV. No torch."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,12 +17,20 @@ Note = Callable[[str, int, str], None]
 _DELIMITERS = (",", "\t", ";", "|")
 _MAX_LINE = 2**24
 """Characters of a line, and of a cell: a quote that isn't closed would otherwise take the rest of the file."""
+_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
+"""Excel's first line."""
+_COMMENT = re.compile(r"#(?:[ #!]|[^,;\t|]*$)")
+"""A line in words; #id,label is a header."""
 _HEAD = 1_024
 _NUM_SNIFFED = 20
 
 
 def delimiter_of(path: Path, encoding: str) -> str:
     """Returns the delimiter that gives the first rows the same number of cells, at least 2 and the more the better."""
+    with opened(path, encoding) as file:
+        said = _SEPARATOR.fullmatch(file.readline(_HEAD).rstrip("\r\n"))
+    if said is not None:
+        return said[1]
     if path.suffix.lower() in (".tsv", ".tab"):
         return "\t"
     best, most = ",", 1
@@ -37,7 +46,7 @@ def delimiter_of(path: Path, encoding: str) -> str:
     if most > 1:
         return best
     with opened(path, encoding) as file:  # rows of several lengths, which are reported one by one
-        header = file.readline(_MAX_LINE)
+        header = next((line for line in lines_of(path, file) if line.strip()), "")
     return max(_DELIMITERS, key=header.count)
 
 
@@ -67,11 +76,20 @@ def opened(path: Path, encoding: str) -> Iterator[IO[str]]:
 
 
 def lines_of(path: Path, file: IO[str]) -> Iterator[str]:
-    """Yields the lines of a file; raises ConfigError at one that is too long for a table."""
+    """Yields the lines of a file; raises ConfigError at one that is too long for a table.
+
+    Before the first row, comments and what Excel says of the delimiter become blank lines.
+    """
+    has_begun = False
     for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
         if len(line) == _MAX_LINE and not line.endswith(("\n", "\r")):
             reason = f"line {number:,} of {readable(str(path))} is longer than {_MAX_LINE:,} characters"
             raise ConfigError("data.path", reason, fix="Is it a table?")
+        is_said = number == 1 and _SEPARATOR.fullmatch(line.rstrip("\r\n"))
+        if not has_begun and (is_said or _COMMENT.match(line)):
+            yield "\n"
+            continue
+        has_begun = has_begun or bool(line.strip())
         yield line
 
 
