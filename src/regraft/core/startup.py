@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from regraft.core.unneeded_imports import leave_out
+
 # Numbers of mallopt's options, from malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -36,6 +38,7 @@ def take_over_process() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     _exit_when_preempted()
+    leave_out("transformers", importer="torchmetrics")
 
 
 def start_clock(age: float) -> None:
