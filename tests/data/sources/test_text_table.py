@@ -161,6 +161,7 @@ def test_a_folder_of_tables(tmp_path: Path) -> None:
     splits = read(tmp_path)
     assert texts(splits.val) == ["c"]
     assert splits.test is None
+    assert splits.unlabelled == tmp_path / "test.csv"
 
 
 def test_a_line_without_end_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

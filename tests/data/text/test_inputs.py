@@ -86,6 +86,14 @@ def test_texts_of_a_view_share_a_batch_with_their_own_padded_length_alone() -> N
     assert inputs.choose_views(1, key(1, 2)).tolist() == [0, 0]
 
 
+def test_texts_that_reach_the_maximal_length_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    made(TextSpec(8, WORDS)).inputs.dataset("train", is_training=True)
+    assert "17 of the 24 texts of train reach model.max_length=8 tokens" in caplog.text
+    caplog.clear()
+    made(TextSpec(25, WORDS)).inputs.dataset("train", is_training=True)
+    assert not caplog.text
+
+
 def test_a_vocabulary_is_built_from_the_training_texts_alone() -> None:
     data = made(TextSpec(20), val_fraction=0.25)
     spec = data.inputs.input_spec

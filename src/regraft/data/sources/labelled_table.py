@@ -53,8 +53,8 @@ class RowInputs(Protocol):
             ConfigErrors: inputs that can't be used, unless they are skipped.
         """
 
-    def unlabelled(self, collected: Collected) -> tuple[Path, ...]:
-        """Returns the files of test inputs without labels."""
+    def unlabelled(self, collected: Collected) -> Path | tuple[Path, ...] | None:
+        """Returns the files of test inputs without labels, or the table of them, if there are some."""
 
     def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check of the data warns of."""
@@ -199,7 +199,7 @@ class LabelledTable:
         _log_rows_without_labels(parts, self._task, f"{inputs.noun.capitalize()}s")
         official = parts["train"], parts.get("val"), parts.get("test")
         skipped = collected.skipped | dict(skipped)
-        unlabelled = inputs.unlabelled(collected) or None
+        unlabelled = inputs.unlabelled(collected)
         found = Splits(tuple(names), *official, skipped, unlabelled, task=self._task, unit=self._unit)
         if warnings := inputs.warnings(found):
             _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)

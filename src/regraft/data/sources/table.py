@@ -81,9 +81,9 @@ class ImageRows:
             start += len(rows)
         return parts, files.skipped
 
-    def unlabelled(self, collected: Collected) -> tuple[Path, ...]:
-        """Returns the files of test images without labels."""
-        return tuple(Path(self.root, file) for file in collected.unlabelled)
+    def unlabelled(self, collected: Collected) -> tuple[Path, ...] | None:
+        """Returns the files of test images without labels, if there are some."""
+        return tuple(Path(self.root, file) for file in collected.unlabelled) or None
 
     def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check of the images warns of."""

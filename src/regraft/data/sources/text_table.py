@@ -1,5 +1,6 @@
 """Texts and labels in the columns of a table: CSV, TSV, JSON Lines or Parquet, or several of them."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from regraft.data.text.cleaning import joined
 
 if TYPE_CHECKING:
     from regraft.data.sources.base import Samples, Splits
+
+
+_log = logging.getLogger(__name__)
 
 
 class TextReader:
@@ -57,9 +61,14 @@ class TextRows:
             parts[split] = Texts(letters, torch.from_numpy(offsets), labels, columns_of(rows, kept))
         return parts, {}
 
-    def unlabelled(self, collected: Collected) -> tuple[Path, ...]:
-        """Returns no file."""
-        return ()
+    def unlabelled(self, collected: Collected) -> Path | None:
+        """Returns the table of test texts without labels, if there is one."""
+        if collected.unlabelled_tables:
+            return collected.unlabelled_tables[0]
+        if len(collected.unlabelled):
+            message = "%s texts of test have no labels and are left out; a table of their own is predicted at the end."
+            _log.info(message, f"{len(collected.unlabelled):,}")
+        return None
 
     def warnings(self, splits: "Splits") -> list[str]:
         """Returns the sentences of what a check of the texts warns of."""

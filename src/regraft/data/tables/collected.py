@@ -1,6 +1,7 @@
 """The rows of all tables of a data set, by split, and what is wrong with them as a whole. No torch."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Collected:
         rows: those of each split.
         kept: (num_rows,), bool, of each split: which rows are used.
         unlabelled: the inputs of a test split without labels.
+        unlabelled_tables: the tables that hold nothing else.
         num_joined: rows that add a label to the file of an earlier row.
     """
 
@@ -32,6 +34,7 @@ class Collected:
         self.rows: dict[str, Rows] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.unlabelled = PackedText()
+        self.unlabelled_tables: list[Path] = []
         self.num_joined = 0
         self._errors: list[ConfigError] = []
         self._faults: list[Faults] = []
@@ -66,6 +69,8 @@ class Collected:
         for of_split, rows in lacking.items():
             if of_split == "test" and "test" not in self.rows:
                 self.unlabelled = rows.inputs
+                if not roles.labels:
+                    self.unlabelled_tables.append(table.path)
                 continue
             for number, found in zip(rows.numbers, rows.inputs, strict=True):
                 parser.faults.add("no_label", number, found, file=found if self._are_files else "")

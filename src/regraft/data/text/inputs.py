@@ -1,5 +1,6 @@
 """Everything that a datamodule of texts does with tokens: input spec, datasets, deterministic views."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
@@ -22,6 +23,8 @@ from regraft.data.text.encoded import EncodedTexts, encoded, with_separator
 from regraft.data.text.samples import Texts
 from regraft.data.text.vocabulary import built_tokenizer
 
+_log = logging.getLogger(__name__)
+_MAX_SHARE_CUT = 0.05
 _CODE = ("core/input_spec.py", "data/text/encoded.py", "data/text/inputs.py")
 
 
@@ -60,6 +63,7 @@ class TextInputs:
         """Returns the token ids of a split's texts."""
         if split not in self._encoded:
             self._encoded[split] = encoded(self._prepared.parts[split], self.input_spec)
+            _warn_of_length(self._encoded[split], split)
         return self._encoded[split]
 
     def dataset(self, split: str, *, is_training: bool) -> "TextDataset":
@@ -86,6 +90,14 @@ class TextInputs:
     def use_stored(self, split: str, stored: Any) -> None:
         """Isn't called, as nothing is stored."""
         raise AssertionError("texts aren't decoded")
+
+
+def _warn_of_length(texts: EncodedTexts, split: str) -> None:
+    """Warns if many texts are as long as a text may be, and so probably cut off."""
+    num = int((np.diff(texts.offsets) >= texts.max_length).sum())
+    if num > _MAX_SHARE_CUT * len(texts.offsets):
+        message = "%s of the %s texts of %s reach model.max_length=%s tokens; the rest of each is cut off."
+        _log.warning(message, f"{num:,}", f"{len(texts.offsets) - 1:,}", split, texts.max_length)
 
 
 def _refuse_pixels(options: InputOptions) -> None:
