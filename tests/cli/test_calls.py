@@ -34,12 +34,16 @@ from regraft.config.quoting import value_of
         ({"loss": {"class_weights": {"an ant": 2}}}, ["loss.class_weights={an\\ ant:2}"]),
         ({"loss.class_weights": torch.tensor([1.0, 2.0])}, ["loss.class_weights=[1.0,2.0]"]),
         ({"loss.class_weights": "[1,2]"}, ["loss.class_weights=[1,2]"]),
-        ({"data.label": "true", "data.positive": "007"}, ["data.label='true'", "data.positive='007'"]),
         (
-            {"data.label": ["a", "1e3", "null"], "data.group": "a b"},
-            ["data.label=[a,'1e3','null']", "data.group='a b'"],
+            {"data": "table", "data.path": "x.csv", "data.label": "true"},
+            ["data=table", "data.path=x.csv", "data.label='true'"],
         ),
-        ({"data.label": "[a,b]", "data.positive": True}, ["data.label=[a,b]", "data.positive=true"]),
+        (
+            {"data": "table", "data.path": "x.csv", "data.label": ["a", "1e3", "null"], "data.group": "a b"},
+            ["data=table", "data.path=x.csv", "data.label=[a,'1e3','null']", "data.group='a b'"],
+        ),
+        ({"data.positive": "1e3"}, ["data.positive='1e3'"]),
+        ({"data.positive": True}, ["data.positive=true"]),
         (
             {"freezing": regraft.LPFT(probe_epochs=2)},
             [
