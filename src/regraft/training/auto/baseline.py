@@ -171,16 +171,17 @@ class Baseline(Measurement):
         found = [each for each in self._waiting if each.model == choice.model and (each.size or 0) > choice.size]
         return sorted(found, key=lambda each: each.size or 0)
 
-    def _guess(self, choice: Choice, other: Tried) -> Cost:
+    def _guess(self, choice: Choice, other: Tried, num_fits: int = 1) -> Cost:
         """Returns the cost of a run, by what the same model takes at other sizes.
 
         Args:
             other: a candidate that has been opened, of any model.
+            num_fits: of its head; one more to compare it.
         """
         assert other.candidate is not None, "it is open"
         # It isn't known what is stored: all of it may be, where there has been a search before.
         num_missing, num_test = (0, 0) if self._has_run else (len(self._order), other.candidate.num_test)
-        run_seconds = self._run_seconds + 2 * self._fit_seconds(len(self._order))
+        run_seconds = self._run_seconds + num_fits * self._fit_seconds(len(self._order))
         return Cost(num_missing, self._seconds_by_size(choice), run_seconds, num_test)
 
     def _tell_what_would_take_longer(self, chosen: Tried) -> None:

@@ -83,7 +83,7 @@ class Search(Baseline):
             self.tried.append(Tried(choice, reason=smaller.reason, is_too_slow=True))
             return
         # A guess from another size of the model saves building those that are too slow.
-        guess = self._guess(choice, leader)
+        guess = self._guess(choice, leader, num_fits=2)
         if guess.seconds > self._left():
             self.tried.append(Tried(choice, reason=f"a run would take {guess.seconds:.0f} s or more", is_too_slow=True))
             return
@@ -93,6 +93,7 @@ class Search(Baseline):
         expected = self._cost(tried)
         few = Cost(tried.candidate.num_missing(self._start(size)), expected.seconds_per_image, 0.0)
         if few.reserve > available or expected.reserve > self._left() - few.seconds:
+            tried.seconds_per_image = expected.seconds_per_image  # tells what it takes at other sizes
             tried.stop(f"a run would take {expected.seconds:.0f} s or more", is_too_slow=True)
         elif self._score(tried, size):
             cost = self._cost(tried)
