@@ -1,4 +1,4 @@
-"""Runs a checkpoint on a split of its run's data, on the folder of another domain, and on corrupted images."""
+"""Runs a checkpoint on a split of its run's data, on the folder of another domain, and on corrupted inputs."""
 
 import logging
 import math
@@ -19,8 +19,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory
 from regraft.data.from_config import build_datamodule
 from regraft.deployment.load import model_of
-from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES
-from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
+from regraft.evaluation.corruptions.errors import NUM_SEVERITIES, CorruptionErrors, corruption_errors, corruptions_of
 from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
@@ -104,7 +103,7 @@ class Evaluator:
         if self.checkpoint.config["data"].get("refit") and self._data.fingerprint == self.checkpoint.fingerprint:
             raise ConfigError(
                 "split",
-                "the run was trained on its validation images, too (data.refit=true)",
+                f"the run was trained on its validation {self._nouns}, too (data.refit=true)",
                 got="val",
                 fix="Train it with data.refit=false to hold them out.",
             )
@@ -115,7 +114,7 @@ class Evaluator:
         """Checks that the splits are the data's own: of the others the members of an ensemble trained on each image."""
         for split in splits:
             if not self._data.has_own_split(split):
-                reason = "each of its images was trained on by a run of the ensemble"
+                reason = f"each of its {self._nouns} was trained on by a run of the ensemble"
                 fix = "`regraft compare` shows the accuracy out of fold; give other data, such as data.path=TABLE."
                 raise ConfigError("split", reason, got=split, fix=fix)
 
@@ -131,9 +130,15 @@ class Evaluator:
         is_other_source = any(given.get(key) != own.get(key) for key in ("_target_", "root", "path"))
         if is_carved and is_other_source and self._data.fingerprint != self.checkpoint.fingerprint:
             log.warning(
-                "The data has no %s split: %s of its %s images were set aside as one and are evaluated. shift=FOLDER "
-                "evaluates all images of a folder.",
-                *(split, f"{self._data.sizes[split]:,}", f"{sum(self._data.sizes.values()):,}"),
+                "The data has no %s split: %s of its %s %s were set aside as one and are evaluated. shift=FOLDER "
+                "evaluates all %s of a folder.",
+                *(
+                    split,
+                    f"{self._data.sizes[split]:,}",
+                    f"{sum(self._data.sizes.values()):,}",
+                    self._nouns,
+                    self._nouns,
+                ),
             )
 
     @property
@@ -172,8 +177,13 @@ class Evaluator:
         return self._evaluate("test", data)[1]
 
     def corruptions(self, split: str, checkpoint: Checkpoint) -> CorruptionErrors:
-        """Returns the errors of this or another checkpoint on corrupted images of a split, at its own image size."""
+        """Returns the errors of this or another checkpoint on corrupted inputs of a split, at its own image size."""
         is_other = checkpoint is not self.checkpoint
+        kind = self.checkpoint.input_spec.kind
+        if checkpoint.input_spec.kind != kind:
+            reason = f"its model takes {checkpoint.input_spec.nouns}, and the run's {kind}s"
+            raise ConfigError("baseline", reason, got=str(checkpoint.path))
+        corruptions = corruptions_of(kind)
         data = build_datamodule(self._config, checkpoint.input_spec, checkpoint) if is_other else self._data
         # In float32 and without Lightning, so that a batch is decoded once for all corruptions.
         model = model_of(checkpoint, self._trainer.strategy.root_device)
@@ -181,11 +191,14 @@ class Evaluator:
         limit = getattr(self._trainer, f"limit_{split}_batches")  # an integer is a number, a float a fraction of them
         num_batches = min(len(loader), limit) if isinstance(limit, int) else math.floor(len(loader) * limit)
         num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
-        batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
+        samples = data.part(split).samples
+        batches = ((corruptions.of_batch(batch, samples), batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
-        with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
+        with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(corruptions.names))) as count:
             error = partial(model.task.error, names=model.class_names)
-            return corruption_errors(batches, model.decisions, error, count)
+            return corruption_errors(
+                corruptions, batches, lambda inputs: model.decisions(corruptions.views(inputs, model)), error, count
+            )
 
     def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         evaluate = self._trainer.test if split == "test" else self._trainer.validate
@@ -199,8 +212,16 @@ class Evaluator:
         require_finite(logits.values)
         return dict(found[0]), logits
 
+    @property
+    def _nouns(self) -> str:
+        return self.checkpoint.input_spec.nouns
+
     def _progress(self, title: str) -> ProgressBar:
-        return image_progress_bar(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
+        return image_progress_bar(
+            is_shown=self._config["trainer"]["enable_progress_bar"],
+            title=title,
+            nouns=self._nouns,
+        )
 
 
 class CollectLogits(pl.Callback):

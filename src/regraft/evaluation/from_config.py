@@ -16,6 +16,8 @@ from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.data.sources.labelled_table import LabelledTable
 from regraft.data.sources.table import TableSource
+from regraft.data.sources.text_folder import TextFolderSource
+from regraft.data.sources.text_table import TextTableSource
 from regraft.features.datamodule import FeatureDataModule
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError
@@ -23,6 +25,10 @@ from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training.feature_plan import frozen_part
 from regraft.training.image_cache import read_stored_pixels
+
+_FOLDERS: dict[str, Any] = {"image": FolderSource, "text": TextFolderSource}
+_TABLES: dict[str, Any] = {"image": TableSource, "text": TextTableSource}
+"""The sources of a target domain for each kind of input."""
 
 
 def require_types(config: Config) -> None:
@@ -79,7 +85,7 @@ def evaluation_data(
 
 
 def target_domain(config: Config, trained: Checkpoint, path: str) -> Any:
-    """Returns the prepared datamodule of a folder of photos, or of a table, all of whose images are its test split."""
+    """Returns the prepared datamodule of a folder of classes, or of a table, all of whose inputs are its test split."""
     own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
     # Options of training data, which doesn't exist here.
@@ -109,11 +115,13 @@ def _source_at(config: Config, trained: Checkpoint, path: str) -> Any:
     kind = target_of(data, "data")
     is_table_run = isinstance(kind, type) and issubclass(kind, LabelledTable)
     if Path(path).expanduser().is_dir() and task.has_classes:
-        return FolderSource(root=path, on_error=data.get("on_error", "raise"), splits={})
+        folder = _FOLDERS[trained.input_spec.kind]
+        return folder(root=path, on_error=data.get("on_error", "raise"), splits={})
     if not is_table_run:
         label = list(trained.class_names) if task.name == "regression" else None
         on_error = data.get("on_error", "raise")
-        return TableSource(path=path, label=label, task=task.name, on_error=on_error)
+        table = _TABLES[trained.input_spec.kind]
+        return table(path=path, label=label, task=task.name, on_error=on_error)
     taken = inspect.signature(kind).parameters
     options = {key: value for key, value in data.items() if key in taken}
     options |= {"path": path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}

@@ -24,7 +24,7 @@ PER_CLASS = "per_class.csv"
 
 @dataclass(frozen=True)
 class Robustness:
-    """The run's errors on corrupted images, and those of the baseline that normalises them, if any."""
+    """The run's errors on corrupted inputs, and those of the baseline that normalises them, if any."""
 
     found: CorruptionErrors
     baseline: CorruptionErrors | None
@@ -42,6 +42,7 @@ class Evaluation:
         target_scores: in the target domain, if there is one.
         slices: the figures of the values of columns, the worst of each first.
         thresholds: those that this evaluation fitted, if it did.
+        noun: what an input is called.
     """
 
     split: str
@@ -58,6 +59,7 @@ class Evaluation:
     task: Task
     thresholds: Thresholds | None = None
     slices: tuple[Slice, ...] = ()
+    noun: str = "image"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types for JSON."""

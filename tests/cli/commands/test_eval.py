@@ -58,7 +58,7 @@ def test_keys_of_the_run_can_be_overridden(small_run):
         ("robustness=noise", "robustness: got 'noise'; allowed: corruptions, null"),
         ("trainer.limit_test_batches=few", "trainer.limit_test_batches: got 'few'; allowed: a number, null."),
         ("+foo=1", "eval: unknown key 'foo'"),
-        ("baseline=last", "baseline: it normalises errors on corrupted images"),
+        ("baseline=last", "baseline: it normalises errors on corrupted inputs"),
     ],
 )
 def test_a_mistake_is_said(small_run, override, sentence):

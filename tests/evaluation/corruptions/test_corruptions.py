@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
+from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, corrupted
+from regraft.evaluation.corruptions.errors import NUM_SEVERITIES
 
 
 def image(side, channels):

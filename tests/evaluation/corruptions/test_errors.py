@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.evaluation.corruptions.corruptions import CORRUPTIONS
-from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors, summary
+from helpers.small_texts import word_model
+from regraft.data.text.samples import Texts
+from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, ImageCorruptions
+from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors, corruptions_of, summary
 from regraft.tasks import TASKS
 
 
@@ -42,8 +44,8 @@ def test_errors_do_not_hang_on_the_batches():
 
     error = partial(TASKS["classification"].error, names=("dark", "bright"))
     parts = [(images[:2], targets[:2]), (images[2:], targets[2:])]
-    one = corruption_errors([(images, targets)], classify, error, counted.append)
-    two = corruption_errors(parts, classify, error, lambda number: None)
+    one = corruption_errors(ImageCorruptions(), [(images, targets)], classify, error, counted.append)
+    two = corruption_errors(ImageCorruptions(), parts, classify, error, lambda number: None)
     assert one == two
     assert one.clean == 0
     assert max(one.errors["brightness"]) > 0
@@ -59,5 +61,28 @@ def test_of_labels_and_numbers_they_are_what_the_headline_metric_lacks(name):
     scores = task.scores(outputs, targets, names)
     assert task.error(outputs, targets, names) == pytest.approx(1 - scores.metrics[task.headline])
     batch = (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, 3))
-    with pytest.raises(ValueError, match="robustness: the error of these 4 images is undefined"):
-        corruption_errors([batch], lambda _: outputs[:4], partial(task.error, names=names), lambda number: None)
+    with pytest.raises(ValueError, match="robustness: the error of these 4 inputs is undefined"):
+        corruption_errors(
+            ImageCorruptions(), [batch], lambda _: outputs[:4], partial(task.error, names=names), lambda number: None
+        )
+
+
+def test_texts_are_corrupted_as_texts():
+    model, corruptions = word_model(), corruptions_of("text")
+    texts = ["the film was good", "the film was bad", "good", "bad film"] * 4
+    samples = Texts.from_texts(texts, torch.tensor([0, 1, 0, 1] * 4))
+    batch = {"indices": torch.arange(16)}
+    batches = [(corruptions.of_batch(batch, samples), samples.labels)]
+
+    found = corruption_errors(
+        corruptions,
+        batches,
+        lambda inputs: model.decisions(corruptions.views(inputs, model)),
+        lambda decided, true: float((decided != true).mean()),
+        lambda number: None,
+    )
+
+    assert found.clean == 0
+    assert set(found.errors) == {"typos", "case", "repeated_letters", "dropped_words", "swapped_words"}
+    assert found.errors["typos"][4] > 0
+    assert found.errors["swapped_words"] == [0.0] * 5  # the model takes the mean over words

@@ -163,6 +163,7 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
         slices=tuple(slices),
         task=evaluator.checkpoint.task,
         thresholds=fitted,
+        noun=evaluator.checkpoint.input_spec.kind,
     )
 
 
@@ -237,7 +238,7 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
     if composed.metric is not None and composed.calibrate not in ("threshold", "thresholds"):
         raise ConfigError("metric", "it is what thresholds are fitted for", fix="Add calibrate=threshold.")
     if composed.baseline is not None and composed.robustness is None:
-        reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
+        reason = "it normalises errors on corrupted inputs, which robustness=corruptions measures"
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
     if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().exists():
         fix = "Use shift=PATH, a folder with a subfolder for each class, or a table."

@@ -6,14 +6,15 @@ and elastic; and rotation, which isn't part of it.
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from regraft.core.seeding import derive_seed
 from regraft.evaluation.corruptions import functions
-
-NUM_SEVERITIES = 5
 
 
 class Corruption(NamedTuple):
@@ -69,3 +70,25 @@ def corrupted(pixels: np.ndarray, name: str, severity: int) -> np.ndarray:
     generator = np.random.default_rng(derive_seed("corruption", name, severity, content))
     found = corruption.apply(pixels, corruption.strengths[severity - 1], generator)
     return found.clip(0, 255).astype(np.uint8)  # rounded down, as in the published code
+
+
+class ImageCorruptions:
+    """The corruptions of batches of images, (batch, channels, height, width), uint8; see `Corruptions`."""
+
+    names = tuple(CORRUPTIONS)
+
+    def of_batch(self, batch: Any, samples: Any) -> Tensor:
+        """Returns the images of a batch, before they are normalised."""
+        images: Tensor = batch["images"]
+        return images
+
+    def corrupted(self, images: Tensor, name: str, severity: int) -> Tensor:
+        """Returns corrupted images."""
+        rows = list(images.permute(0, 2, 3, 1).numpy())
+        with ThreadPoolExecutor() as pool:
+            made = pool.map(corrupted, rows, [name] * len(rows), [severity] * len(rows))
+            return torch.from_numpy(np.stack(list(made))).permute(0, 3, 1, 2)
+
+    def views(self, images: Tensor, model: Any) -> Tensor:
+        """Returns images as they are."""
+        return images

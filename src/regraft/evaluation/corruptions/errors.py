@@ -1,19 +1,51 @@
-"""Errors on corrupted images, and their summaries: mean corruption error, and relative mean corruption error.
+"""Errors on corrupted inputs, and their summaries: mean corruption error, and relative mean corruption error.
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
+
+NUM_SEVERITIES = 5
+
+_CORRUPTIONS = {
+    "image": "regraft.evaluation.corruptions.corruptions:ImageCorruptions",
+    "text": "regraft.evaluation.corruptions.text:TextCorruptions",
+}
+
+
+class Corruptions(Protocol):
+    """The corruptions of a modality, see `ImageCorruptions` and `TextCorruptions`.
+
+    Attributes:
+        names: of the corruptions.
+    """
+
+    names: tuple[str, ...]
+
+    def of_batch(self, batch: Any, samples: Any) -> Any:
+        """Returns the inputs of a batch of a split's loader as they are corrupted."""
+
+    def corrupted(self, inputs: Any, name: str, severity: int) -> Any:
+        """Returns corrupted inputs, the same ones at each call; the severity is 1 to `NUM_SEVERITIES`."""
+
+    def views(self, inputs: Any, model: Any) -> Tensor:
+        """Returns inputs as `TrainedNetwork.decisions` takes them."""
+
+
+def corruptions_of(kind: str) -> Corruptions:
+    """Returns the corruptions of a kind of input."""
+    module, _, name = _CORRUPTIONS[kind].partition(":")
+    found: Corruptions = getattr(import_module(module), name)()
+    return found
 
 
 @dataclass(frozen=True)
@@ -26,8 +58,9 @@ class CorruptionErrors:
 
 
 def corruption_errors(
-    batches: Iterable[tuple[Tensor, Tensor]],
-    decide: Callable[[Tensor], np.ndarray],
+    corruptions: Corruptions,
+    batches: Iterable[tuple[Any, Tensor]],
+    decide: Callable[[Any], np.ndarray],
     error: Callable[[np.ndarray, np.ndarray], float | None],
     count: Callable[[int], None],
 ) -> CorruptionErrors:
@@ -36,36 +69,31 @@ def corruption_errors(
     A batch is decoded once, then corrupted and predicted for one severity after the other.
 
     Args:
-        batches: images (batch, channels, height, width), uint8, the model's input before it is normalised, and targets
-            (batch,) or (batch, num_outputs).
-        decide: maps images to what the error is computed from, (batch,) or (batch, num_outputs); see `Task.decisions`.
-        error: of all images' decisions and targets; see `Task.error`.
+        batches: inputs as `Corruptions.of_batch` gives them, and targets (batch,) or (batch, num_outputs).
+        decide: maps inputs to what the error is computed from, (batch,) or (batch, num_outputs); see `Task.decisions`.
+        error: of all inputs' decisions and targets; see `Task.error`.
     """
     clean: list[np.ndarray] = []
     true: list[np.ndarray] = []
     decisions: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
-    with ThreadPoolExecutor() as pool:
-        for images, targets in batches:
-            true.append(targets.numpy())
-            clean.append(decide(images))
-            count(len(targets))
-            rows = list(images.permute(0, 2, 3, 1).numpy())
-            for name in CORRUPTIONS:
-                for severity in range(1, NUM_SEVERITIES + 1):
-                    made = pool.map(corrupted, rows, [name] * len(rows), [severity] * len(rows))
-                    changed = torch.from_numpy(np.stack(list(made))).permute(0, 3, 1, 2)
-                    decisions[name, severity].append(decide(changed))
-                    count(len(targets))
+    for inputs, targets in batches:
+        true.append(targets.numpy())
+        clean.append(decide(inputs))
+        count(len(targets))
+        for name in corruptions.names:
+            for severity in range(1, NUM_SEVERITIES + 1):
+                decisions[name, severity].append(decide(corruptions.corrupted(inputs, name, severity)))
+                count(len(targets))
     whole = np.concatenate(true)
 
     def error_of(parts: list[np.ndarray]) -> float:
         found = error(np.concatenate(parts), whole)
         if found is None:
-            raise ConfigError("robustness", f"the error of these {len(whole):,} images is undefined")
+            raise ConfigError("robustness", f"the error of these {len(whole):,} inputs is undefined")
         return found
 
     severities = range(1, NUM_SEVERITIES + 1)
-    errors = {name: [error_of(decisions[name, severity]) for severity in severities] for name in CORRUPTIONS}
+    errors = {name: [error_of(decisions[name, severity]) for severity in severities] for name in corruptions.names}
     return CorruptionErrors(len(whole), error_of(clean), errors)
 
 

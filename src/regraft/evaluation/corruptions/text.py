@@ -6,12 +6,15 @@ Those of letters follow Belinkov and Bisk, "Synthetic and Natural Noise Both Bre
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from regraft.core.content_hash import content_hash
 from regraft.core.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _PARTS = re.compile(r"\s+|\S+")
@@ -126,3 +129,23 @@ def corrupted_texts(texts: Sequence[str], name: str, severity: int, seed: int = 
 def _generator(text: str, name: str, severity: int, seed: int) -> np.random.Generator:
     content = content_hash(text.encode("utf-8", "surrogatepass")).hex()
     return np.random.default_rng(derive_seed(seed, "corruption", name, severity, content))
+
+
+class TextCorruptions:
+    """The corruptions of several texts; see `Corruptions`."""
+
+    names = tuple(TEXT_CORRUPTIONS)
+
+    def of_batch(self, batch: Any, samples: Any) -> list[str]:
+        """Returns the texts of a batch."""
+        texts: list[str] = samples.texts(batch["indices"].tolist())
+        return texts
+
+    def corrupted(self, texts: Sequence[str], name: str, severity: int) -> list[str]:
+        """Returns corrupted texts."""
+        return corrupted_texts(texts, name, severity)
+
+    def views(self, texts: Sequence[str], model: Any) -> "Tensor":
+        """Returns the token ids of texts, padded to the longest of them."""
+        found: Tensor = model.reader.batch([model.view(text) for text in texts])
+        return found
