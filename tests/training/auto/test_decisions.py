@@ -13,6 +13,7 @@ from regraft.training.auto.decisions import (
     larger_fraction,
     largest_in_time,
     least_seconds,
+    num_measured,
     rungs,
     seconds_at,
 )
@@ -32,6 +33,10 @@ def test_candidates_are_compared_on_twice_as_many_images_each_time_and_on_all_in
     num_images, num_classes, expected
 ):
     assert rungs(num_images, num_classes) == expected
+
+
+def test_the_first_fit_has_two_images_of_each_class():
+    assert [num_measured(*each) for each in ((500, 10), (500, 100), (40, 2), (150, 100))] == [64, 200, 40, 150]
 
 
 def test_all_images_are_taken_if_there_is_time_for_them():

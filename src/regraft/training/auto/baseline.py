@@ -13,16 +13,15 @@ from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
-    CLOSING_SECONDS,
     EARLY_SECONDS,
     RUNS_APART,
     SAFETY,
     Cost,
     early_share,
     fraction_that_fits,
-    is_in_time,
     largest_in_time,
     least_seconds,
+    num_measured,
     rungs,
     share_of,
 )
@@ -109,7 +108,7 @@ class Baseline(Measurement):
         self._num_classes = candidate.num_classes
         self._all = self._order = stratified_order(candidate.strata, self._subset_seed)
         self._measure(first)
-        self._score(first, rungs(len(self._all), self._num_classes)[0])
+        self._score(first, num_measured(len(self._all), self._num_classes))
         self._fit_to_time(first, candidate)
         return first
 
@@ -159,7 +158,7 @@ class Baseline(Measurement):
                 continue
             self._measure(tried)
             cost = self._cost(tried)
-            if is_in_time(self._with_early(cost), self._left()):
+            if self._with_early(cost).reserve <= self._left():
                 chosen = tried
             else:
                 tried.stop(f"a run would take {cost.seconds:.0f} s or more", is_too_slow=True)
@@ -189,8 +188,8 @@ class Baseline(Measurement):
         larger = self._larger_than(chosen.choice)
         if larger and self.fraction == 1:
             cost = self._with_early(self._guess(larger[-1], chosen))
-            seconds = self._clock.passed() + SAFETY * cost.seconds + CLOSING_SECONDS
-            self._tell(f"There isn't the time for {larger[-1].name}; time={math.ceil(seconds)} would be enough for it.")
+            seconds = math.ceil(self._clock.passed() + cost.reserve)
+            self._tell(f"There isn't the time for {larger[-1].name}; time={seconds} would be enough for it.")
 
     def _is_soon(self, cost: Cost) -> bool:
         """Whether a run with its test is there so soon that none is needed before it."""

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 FIRST_RUNG = 64
 IMAGES_PER_CLASS = 4
+_LEAST_PER_CLASS = 2
+"""So that one of them can be left out."""
 SAFETY = 1.15
 """How much longer than expected a step may take, because other processes use the machine, too."""
 CLOSING_SECONDS = 1.5
@@ -68,6 +70,11 @@ def rungs(num_images: int, num_classes: int) -> list[int]:
         sizes.append(size)
         size *= 2
     return [*sizes, num_images]
+
+
+def num_measured(num_images: int, num_classes: int) -> int:
+    """Returns the number of images on which the time of a fit is measured first."""
+    return min(max(FIRST_RUNG, _LEAST_PER_CLASS * num_classes), num_images)
 
 
 @dataclass(frozen=True)
@@ -210,11 +217,6 @@ def seconds_at(size: int, known: Mapping[int, float]) -> float:
     return max(0.0, known[largest] + growth * (size**2 - largest**2))
 
 
-def is_in_time(cost: Cost, seconds_left: float) -> bool:
-    """Whether there is time for a run with its test."""
-    return SAFETY * cost.seconds + CLOSING_SECONDS <= seconds_left
-
-
 def largest_in_time(costs: dict[T, Cost], seconds_left: float) -> T | None:
     """Returns the last of some candidates, from the smallest to the largest, whose tested run there is time for."""
-    return next((each for each, cost in reversed(costs.items()) if is_in_time(cost, seconds_left)), None)
+    return next((each for each, cost in reversed(costs.items()) if cost.reserve <= seconds_left), None)

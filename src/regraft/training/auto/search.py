@@ -53,8 +53,9 @@ class Search(Baseline):
         """
         leader = self._start_with_a_run()
         sizes = rungs(len(self._order), self._num_classes)
-        if leader.num_images < sizes[0]:
-            self._score(leader, sizes[0])
+        for each in self._alive():
+            if each.num_images < sizes[0] and not self._score(each, sizes[0]) and each is not leader:
+                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
         for choice in self._waiting:
             self._try(choice, sizes[0], leader)
         leader = self._compare(sizes[0])
