@@ -80,6 +80,7 @@ class Batch(TypedDict):
         targets: (batch,), int64 class indices; or (batch, num_classes), float rows that sum to 1, when mixed.
         indices: (batch,), int64, each sample's index in the source of its split.
         draw_seed: only in training batches: f(seed, epoch, step), for the randomness within the step.
+        weights: only of mixed images that don't weigh the same, (batch,).
         num_stages_done: only with stored features: number of stages that they are the output of.
         bitwise: only in training batches of stored features, as in `EpochBatch`.
     """
@@ -88,6 +89,7 @@ class Batch(TypedDict):
     targets: Tensor
     indices: Tensor
     draw_seed: NotRequired[int]
+    weights: NotRequired[Tensor]
     num_stages_done: NotRequired[int]
     bitwise: NotRequired[bool]
 

@@ -149,7 +149,8 @@ class TransferModule(pl.LightningModule):
                 self.train_metrics.update(loss_sum, predictions, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
-            loss, logits = self._loss_of(self(batch["inputs"], batch.get("num_stages_done", 0)), targets, indices)
+            logits = self(batch["inputs"], batch.get("num_stages_done", 0))
+            loss, logits = self._loss_of(logits, targets, indices, batch.get("weights"))
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
@@ -170,9 +171,11 @@ class TransferModule(pl.LightningModule):
     def _loss_on_features(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets, indices)
 
-    def _loss_of(self, logits: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss, penalties included, and the logits."""
-        weights = self.weights_of(indices)
+    def _loss_of(
+        self, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss, penalties included, and the logits; `weights` are those of mixed images, if any."""
+        weights = self.weights_of(indices) if weights is None else weights
         loss: Tensor = self.loss(logits, targets) if weights is None else self.loss(logits, targets, weights)
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)

@@ -14,7 +14,7 @@ from regraft.data.images.deterministic_views import ImageView, augmentations_of_
 from regraft.data.images.packed_images import DecodedView
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.statistics import with_statistics
-from regraft.data.images.transforms.mixing import mix, normalise
+from regraft.data.images.transforms.mixing import mix, mix_weighted, normalise
 from regraft.data.inputs import InputOptions
 from regraft.data.prepared import PreparedData
 
@@ -54,10 +54,15 @@ class ImageInputs:
         targets = batch["targets"]
         if "draw_seed" not in batch:
             return {"inputs": images, "targets": targets, "indices": batch["indices"]}
-        draw_seed = batch["draw_seed"]
+        draw_seed, indices = batch["draw_seed"], batch["indices"]
+        weights = self._prepared.parts["train"].samples.columns.weights if self._augment.is_mixing else None
+        if weights is not None:
+            own = weights.to(indices.device)[indices]
+            images, targets, own = mix_weighted(images, targets, own, self._augment, num_classes, draw_seed)
+            return {"inputs": images, "targets": targets, "indices": indices, "draw_seed": draw_seed, "weights": own}
         if self._augment.is_mixing:
             images, targets = mix(images, targets, self._augment, num_classes, draw_seed)
-        return {"inputs": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
+        return {"inputs": images, "targets": targets, "indices": indices, "draw_seed": draw_seed}
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns the deterministic views of a split's images: `num_views` augmented ones of `train`, else one."""

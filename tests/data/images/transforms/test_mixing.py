@@ -5,7 +5,7 @@ import torch
 
 from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.images.transforms.mixing import mix, normalise
+from regraft.data.images.transforms.mixing import mix, mix_weighted, normalise
 
 
 def test_normalise_is_the_formula() -> None:
@@ -55,3 +55,19 @@ def test_mixing_depends_on_the_draw_seed_alone(make_augment: Callable[..., Augme
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert all(not torch.equal(first[1], rows) for rows in others)
+
+
+@pytest.mark.parametrize("kind", ["mixup_alpha", "cutmix_alpha"])
+def test_the_loss_of_a_mixed_image_is_the_weighted_mean_of_both_losses(kind):
+    images, targets = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 4, 0])
+    weights, augment = torch.linspace(0.5, 3, 6), Augment(**{kind: 1.0})
+    plain, rows = mix(images, targets, augment, num_classes=5, draw_seed=11)
+    mixed, weighted, shares = mix_weighted(images, targets, weights, augment, num_classes=5, draw_seed=11)
+    torch.testing.assert_close(mixed, plain)
+    share = float(rows[1, 1])  # the others are mixed with the image before them
+    logits = torch.randn(6, 5)
+    each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    others = torch.nn.functional.cross_entropy(logits, targets.roll(1), reduction="none")
+    expected = share * weights * each + (1 - share) * weights.roll(1) * others
+    found = shares * torch.nn.functional.cross_entropy(logits, weighted, reduction="none")
+    torch.testing.assert_close(found, expected)

@@ -5,6 +5,7 @@ Batches are sent to the device as uint8, a quarter of the bytes of float32.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from regraft.core.input_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
@@ -40,3 +41,20 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, dra
         torch.default_generator.manual_seed(draw_seed)
         chosen = transforms[int(torch.randint(len(transforms), ()))]
         return chosen(images, targets)
+
+
+def mix_weighted(
+    images: Tensor, targets: Tensor, weights: Tensor, augment: Augment, num_classes: int, draw_seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns what `mix` does of images that don't weigh the same, and the weights of the mixed ones, (batch,).
+
+    The loss of a mixed image is then the mean of both images' losses by their shares and weights.
+
+    Args:
+        weights: (batch,), above 0.
+    """
+    rows = functional.one_hot(targets, num_classes).float() if targets.ndim == 1 else targets
+    weighted = torch.cat([rows * weights[:, None], weights[:, None]], dim=1)
+    images, mixed = mix(images, weighted, augment, num_classes + 1, draw_seed)
+    shares = mixed[:, -1]
+    return images, mixed[:, :-1] / shares[:, None], shares
