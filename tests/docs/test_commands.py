@@ -43,6 +43,7 @@ NOT_RUN = {
     "docs/how-to/evaluate.md": ["regraft eval run=last calibrate=threshold data.positive=bees"],
     "docs/how-to/tasks.md": ["regraft eval run=last calibrate=thresholds"],
     "docs/how-to/texts.md": [
+        "regraft train data=books model=transformers model.name=distilroberta-base",
         "regraft train data=text_folder data.root=reviews model=minilm",
         "regraft train data=hf data.name=OWNER/NAME data.text=review model=minilm",
     ],

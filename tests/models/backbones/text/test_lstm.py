@@ -3,6 +3,7 @@
 import copy
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,14 @@ def test_vectors_of_another_width_are_refused(tmp_path):
         ConfigError, match=r"model\.embedding_dim: got 6; allowed: 3, the width of model\.vectors, or nul"
     ):
         lstm.build(vectors=str(glove(tmp_path)), embedding_dim=6)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(
+        ConfigError, match=r"package tokenizers, which isn't installed. Run pip install 'regraft\[text\]'"
+    ):
+        lstm.build(**SMALL)
 
 
 def test_a_copy_keeps_its_vocabulary():

@@ -30,8 +30,17 @@ _OF_HEADS = ("classifier", "summary", "cls")
 
 def transformers() -> Any:
     """Returns the library; raises ConfigError if it isn't installed."""
+    return _installed("transformers")
+
+
+def require_tokenizers() -> None:
+    """Raises ConfigError if the library of tokenizers isn't installed."""
+    _installed("tokenizers")
+
+
+def _installed(library: str) -> Any:
     try:
-        return importlib.import_module("transformers")
+        return importlib.import_module(library)
     except ModuleNotFoundError as error:
         reason = f"models of texts need the package {error.name}, which isn't installed"
         raise ConfigError("model", reason, fix="Run pip install 'regraft[text]'.") from error

@@ -13,6 +13,7 @@ from regraft.core.errors import require
 from regraft.core.input_spec import InputSpec, TextSpec
 from regraft.core.pooling import token_mask
 from regraft.core.types import Backbone
+from regraft.models.backbones.text.library import require_tokenizers
 from regraft.models.backbones.text.pooling import Pool
 from regraft.models.backbones.text.vectors import read_vectors, vector_width
 
@@ -52,6 +53,7 @@ def build(
         pool: max or mean of the tokens; last, the state after the last token in either direction; or concat, all three.
         drop_rate: dropout of the embeddings, and of what each layer gives.
     """
+    require_tokenizers()
     require(weights is None, "model.weights", weights, "null; model.vectors takes a file of word vectors")
     length = _MAX_LENGTH if max_length is None else max_length
     for key, value in (("max_words", max_words), ("hidden_size", hidden_size), ("num_layers", num_layers)):
