@@ -183,7 +183,9 @@ def test_an_upload_that_takes_too_long_is_ended(app, ask, monkeypatch):
         await asyncio.sleep(60)
         yield b""
 
-    monkeypatch.setattr("regraft.deployment.serve.app.asyncio.timeout", lambda seconds: asyncio.timeouts.timeout(0.01))
+    monkeypatch.setattr(
+        "regraft.deployment.serve.photos.asyncio.timeout", lambda seconds: asyncio.timeouts.timeout(0.01)
+    )
     answer = ask("POST", "/predict", content=slow(), headers=FORM)
     assert answer.status_code == 408
 

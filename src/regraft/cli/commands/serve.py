@@ -1,4 +1,4 @@
-"""Serve a local page and an HTTP endpoint that classify images: regraft serve run=RUN."""
+"""Serve a local page and an HTTP endpoint that classify images or texts: regraft serve run=RUN."""
 
 import errno
 import socket
@@ -81,7 +81,8 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
         from regraft.deployment.serve.limits import Hosts, Limits
 
     bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds", "decode_seconds")
-    limits = Limits(**{key: config[key] for key in bounds})
+    of_texts = ("max_texts", "max_characters")
+    limits = Limits(**{key: config[key] for key in (*bounds, *of_texts)})
     names = [*_LOCAL, socket.gethostname(), config.host, *config.allowed_hosts]
     hosts = Hosts([name.strip("[]") for name in names], takes_addresses=config.host in _EVERYWHERE)
     model = trained_model(config.ckpt_path, trust=trust, device=device_named(config.device))
@@ -140,8 +141,8 @@ COMMAND = Command(
     run=run,
     usage="regraft serve run=RUN [host=127.0.0.1] [port=8000] [max_megabytes=32] [max_photos=16]",
     details=f"""
-/ is the page, /predict takes photos (POST, a form's files), /health has the status, /docs and /openapi.json describe
-them. It needs pip install 'regraft[serve]', and no network. Ctrl-C ends it. {RUN_REFERENCE}""",
+/ is the page, /predict takes photos (POST, a form's files) or texts (POST, JSON), /health has the status, /docs and
+/openapi.json describe them. It needs pip install 'regraft[serve]', and no network. Ctrl-C ends it. {RUN_REFERENCE}""",
     config_name="serve",
     takes_run=True,
 )

@@ -26,6 +26,8 @@ class Limits:
         max_waiting: requests that are uploading, waiting or being computed; more are rejected.
         upload_seconds: the longest upload.
         decode_seconds: for decoding all photos of a request.
+        max_texts: in a request.
+        max_characters: of a text.
     """
 
     max_megabytes: float
@@ -34,6 +36,8 @@ class Limits:
     max_waiting: int
     upload_seconds: float
     decode_seconds: float
+    max_texts: int = 256
+    max_characters: int = 100_000
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
-from pydantic import BaseModel, Field
 
 from regraft.core.input_spec import ImageSpec
 from regraft.core.memory import is_out_of_memory
@@ -23,35 +22,10 @@ from regraft.deployment.serve.decoder import (
     DecoderProcess,
     RejectedPhotoError,
 )
+from regraft.deployment.serve.responses import TOP, InputPrediction, response_of
 
-TOP = 5
 _BATCH = 8
 _NUM_DECODERS = 2
-
-
-class TopClass(BaseModel):
-    """A class and its probability."""
-
-    class_name: str
-    probability: float = Field(ge=0, le=1)
-
-
-class PhotoPrediction(BaseModel):
-    """The prediction of a photo, or an error; `labels` of several labels, `outputs` of these and of numbers."""
-
-    name: str
-    class_name: str | None = None
-    confidence: float | None = None
-    top: list[TopClass] = []
-    labels: list[str] | None = None
-    outputs: dict[str, float] | None = None
-    error: str | None = None
-
-
-class PredictResponse(BaseModel):
-    """A prediction for each photo, in the order in which they were sent."""
-
-    predictions: list[PhotoPrediction]
 
 
 class DecodedPhoto(NamedTuple):
@@ -83,7 +57,7 @@ class PredictionWorker:
         self._decoding = ThreadPoolExecutor(_NUM_DECODERS, thread_name_prefix="decoding")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
 
-    async def predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[PhotoPrediction]:
+    async def predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[InputPrediction]:
         """Returns a prediction for each photo, a pair of name and content."""
         loop = asyncio.get_running_loop()
         decoded = await loop.run_in_executor(self._decoding, self._decode, photos)
@@ -119,7 +93,7 @@ class PredictionWorker:
             pixels = torch.from_numpy(decoder.decode(content, seconds))
             return self._model.view(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
 
-    def _predict(self, photos: Sequence[DecodedPhoto]) -> list[PhotoPrediction]:
+    def _predict(self, photos: Sequence[DecodedPhoto]) -> list[InputPrediction]:
         views = [photo.view for photo in photos if photo.view is not None]
         if not views:
             first = photos[0].rejection
@@ -130,35 +104,21 @@ class PredictionWorker:
         with _memory_errors_rejected():
             rows = iter([row for batch in batches for row in self._model.probabilities(torch.stack(batch))])
         return [
-            PhotoPrediction(name=photo.name, error=str(photo.rejection))
+            InputPrediction(name=photo.name, error=str(photo.rejection))
             if photo.rejection
-            else self._with_top(PhotoPrediction(name=photo.name), next(rows))
+            else self._with_top(InputPrediction(name=photo.name), next(rows))
             for photo in photos
         ]
 
-    def _with_top(self, photo: PhotoPrediction, probabilities: torch.Tensor) -> PhotoPrediction:
+    def _with_top(self, photo: InputPrediction, probabilities: torch.Tensor) -> InputPrediction:
         if not probabilities.isfinite().all():
             return photo.model_copy(update={"error": "The model has diverged: its probabilities are NaN or infinite."})
-        if not self._model.task.has_classes:
-            return self._with_outputs(photo, probabilities)
-        model = self._model
-        (found,) = to_predictions([photo.name], probabilities[None].numpy(), model.class_names, TOP, model.thresholds)
-        top = [TopClass(class_name=each.class_name, probability=min(each.probability, 1.0)) for each in found.top]
-        return PhotoPrediction(name=photo.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
-
-    def _with_outputs(self, photo: PhotoPrediction, row: torch.Tensor) -> PhotoPrediction:
-        """Returns the prediction with all outputs by name; labels are also the classes that the page shows."""
-        (found,) = to_outputs([photo.name], row[None].numpy(), self._model.class_names, self._model.limits)
-        assert found.outputs is not None, "they are finite"
-        fields: dict[str, Any] = {"outputs": found.outputs}
-        if found.labels is not None:
-            ranked = sorted(found.outputs.items(), key=lambda item: -item[1])
-            top = [TopClass(class_name=name, probability=value) for name, value in ranked]
-            fields |= {"labels": list(found.labels), "class_name": ", ".join(found.labels) or "no label", "top": top}
+        model, rows = self._model, probabilities[None].numpy()
+        if model.task.has_classes:
+            (found,) = to_predictions([photo.name], rows, model.class_names, TOP, model.thresholds)
         else:
-            unit = f" {self._model.unit}" if self._model.unit else ""
-            fields["class_name"] = ", ".join(f"{name} {value:.5g}{unit}" for name, value in found.outputs.items())
-        return photo.model_copy(update=fields)
+            (found,) = to_outputs([photo.name], rows, model.class_names, model.limits)
+        return response_of(photo.name, found, model)
 
 
 @contextmanager
