@@ -56,6 +56,25 @@ def test_folds_are_stratified_and_divide_the_samples(has_groups: bool) -> None:
         assert all(len(np.unique(folds[groups == group])) == 1 for group in np.unique(groups))
 
 
+def test_each_label_is_spread_over_groups_of_images() -> None:
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 150, 900)
+    chances = np.array([0.5, 0.2, 0.05, 0.02, *[0.1] * 8])
+    of_groups = (
+        random.random((150, 12)) < chances
+    )  # the images of a group are alike, and nearly each has its own labels
+    rows = torch.from_numpy((of_groups[groups] ^ (random.random((900, 12)) < 0.01)).astype(np.int64))
+    folds = fold_numbers(rows, groups.astype(str), 5, seed=3)
+    assert all(len(np.unique(folds[groups == group])) == 1 for group in np.unique(groups))
+    shares = torch.stack([rows[folds == fold].sum(0) for fold in range(5)]) / rows.sum(0)
+    assert shares[:, :3].std(0).max() < 0.06
+    assert np.bincount(folds).tolist() == pytest.approx([180] * 5, abs=25)
+    kept, carved = grouped_split(rows, groups.astype(str), 0.2, 1, "key")
+    assert set(groups[kept]).isdisjoint(groups[carved])
+    assert len(carved) / 900 == pytest.approx(0.2, abs=0.03)
+    assert not np.array_equal(folds, fold_numbers(rows, groups.astype(str), 5, seed=4))
+
+
 def test_combinations_of_labels_are_stratified() -> None:
     rows = torch.tensor([[1, 0], [1, 1], [0, 0]]).repeat(10, 1)
     folds = fold_numbers(rows, None, 5, 0)

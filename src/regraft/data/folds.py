@@ -28,7 +28,7 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     """Returns the fold of each sample, (num_samples,), int64: stratified, and the same for all of a group.
 
     Args:
-        strata: class indices, (num_samples,); or rows of 0 and 1, of which with groups the combinations are stratified.
+        strata: class indices, (num_samples,); or rows of 0 and 1.
         groups: (num_samples,), texts, or None.
 
     Raises:
@@ -39,9 +39,11 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
             reason, allowed = f"there are {len(strata)} images", f"at most {len(strata)}"
             raise ConfigError("data.folds", reason, got=folds, allowed=allowed)
         return iterative_folds(strata, folds, seed).numpy()
-    classes = _classes(strata)
     if groups is not None and (num := len(np.unique(groups))) < folds:
         raise ConfigError("data.folds", f"there are {num} groups", got=folds, allowed=f"at most {num}")
+    if strata.ndim > 1:
+        return _parts_of_labels(strata.numpy(), groups, folds, seed)
+    classes = strata.numpy()
     most = int(np.bincount(classes).max())
     if most < folds:
         raise ConfigError("data.folds", f"no class has more than {most} images", got=folds, allowed=f"at most {most}")
@@ -61,11 +63,14 @@ def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int
     if num_groups < 2:
         reason = f"all images belong to the group {groups[0]}, so none can be set aside"
         raise ConfigError(key, reason, got=fraction, fix=f"Use {key}=0, or other groups.")
-    classes = _classes(strata)
-    most = int(np.bincount(classes).max())
-    if most < 2:
-        classes, most = np.zeros_like(classes), len(classes)
-    parts = _parts(classes, groups, min(_MOST_PARTS, num_groups, most), seed)
+    if strata.ndim > 1:
+        parts = _parts_of_labels(strata.numpy(), groups, min(_MOST_PARTS, num_groups), seed)
+    else:
+        classes = strata.numpy()
+        most = int(np.bincount(classes).max())
+        if most < 2:
+            classes, most = np.zeros_like(classes), len(classes)
+        parts = _parts(classes, groups, min(_MOST_PARTS, num_groups, most), seed)
     used, sizes = np.unique(parts, return_counts=True)
     totals = np.cumsum(sizes)
     num = int(np.abs(totals[:-1] - fraction * len(parts)).argmin()) + 1  # at least one part is kept
@@ -90,10 +95,32 @@ def _parts(classes: np.ndarray, groups: np.ndarray | None, num_parts: int, seed:
     return numbers
 
 
-def _classes(strata: Tensor) -> np.ndarray:
-    """Returns one class for each sample: its own, or the combination of its labels."""
-    rows = strata.numpy()
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) if rows.ndim > 1 else rows
+def _parts_of_labels(rows: np.ndarray, groups: np.ndarray | None, num_parts: int, seed: int) -> np.ndarray:
+    """Returns the part of each sample, (num_samples,), int64, the same for all of a group; each label is spread evenly.
+
+    Greedy, as scikit-learn's `StratifiedGroupKFold` is for classes: groups in the order of how unevenly they have the
+    labels, each to the part where the shares of the labels, and of the samples, then differ least.
+
+    Args:
+        rows: (num_samples, num_labels), 0 or 1.
+    """
+    assert groups is not None, "without groups there is iterative stratification"
+    names, places = np.unique(groups, return_inverse=True)
+    if len(names) > _MANY_GROUPS:
+        return _random_parts(groups, num_parts, seed)
+    counts = np.zeros((len(names), rows.shape[1] + 1))
+    np.add.at(counts, places, np.concatenate([rows, np.ones((len(rows), 1))], axis=1))
+    shares = counts / counts.sum(0).clip(1)
+    shuffled = np.random.default_rng(seed % 2**32).permutation(len(names))
+    order = shuffled[np.argsort(-shares[shuffled].std(1), kind="stable")]
+    of_parts, parts = np.zeros((num_parts, shares.shape[1])), np.empty(len(names), np.int64)
+    for group in order:
+        # The variance over the parts changes by that of the part which gets the group.
+        gains = ((of_parts + shares[group]) ** 2 - of_parts**2).sum(1)
+        part = int(np.lexsort((of_parts[:, -1], gains))[0])
+        of_parts[part] += shares[group]
+        parts[group] = part
+    return parts[places]
 
 
 def _random_parts(groups: np.ndarray, num_parts: int, seed: int) -> np.ndarray:
