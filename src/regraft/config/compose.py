@@ -43,13 +43,14 @@ def register_resolvers() -> None:
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
     `regraft.if_head_alone` is the first of two values where freezing is linear_probe, else the other, and
     `regraft.if_closed_form` the first where the optimizer finds the head in closed form; `regraft.if_linear` is the
-    first where head and loss are such that it could.
+    first where head and loss are such that it could. `regraft.if_text` is the first where the model takes texts.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("regraft.experiment", _experiment, replace=True)
     OmegaConf.register_new_resolver("regraft.if_head_alone", _if_head_alone, replace=True)
     OmegaConf.register_new_resolver("regraft.if_closed_form", _if_closed_form, replace=True)
     OmegaConf.register_new_resolver("regraft.if_linear", _if_linear, replace=True)
+    OmegaConf.register_new_resolver("regraft.if_text", _if_text, replace=True)
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
@@ -65,6 +66,10 @@ def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
 
 def _if_closed_form(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
     return yes if OmegaConf.select(_root_, "optimizer._target_") == CLOSED_FORM else no
+
+
+def _if_text(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
+    return yes if "max_length" in (OmegaConf.select(_root_, "model") or {}) else no
 
 
 def _if_linear(yes: Any, no: Any, *, _root_: DictConfig) -> Any:

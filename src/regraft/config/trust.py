@@ -44,7 +44,14 @@ _HOMES = {"torchmetrics": ("torchmetrics.classification.", "torchmetrics.aggrega
 _RESOLVERS = frozenset(
     {
         *("now", "hydra", "python_version"),
-        *("regraft.id", "regraft.experiment", "regraft.groups", "regraft.if_closed_form", "regraft.if_head_alone"),
+        *(
+            "regraft.id",
+            "regraft.experiment",
+            "regraft.groups",
+            "regraft.if_closed_form",
+            "regraft.if_head_alone",
+            "regraft.if_text",
+        ),
         "regraft.if_linear",
         *("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
     }

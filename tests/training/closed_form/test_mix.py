@@ -169,3 +169,25 @@ def test_the_same_features_give_the_same_bits():
     one, other = (fit_closed_form(features, labels, 3) for _ in range(2))
     assert torch.equal(one.weight, other.weight)
     assert one.picks == other.picks
+
+
+def test_a_solver_joins_on_the_last_stage_where_it_is_better_there():
+    features, labels = images(90, signal={"block2": 2.0})
+    features["block2"][::7] *= 6  # far from the others, which least squares depend on
+    plain = fit_closed_form(features, labels, 3)
+
+    joined = fit_closed_form(features, labels, 3, last_stage_solvers=["logistic"])
+
+    (extra,) = [pick for pick in joined.picks if pick.solver == "logistic"]
+    assert extra.stages == ("block2",)
+    one = torch.ones(90).double()
+    assert log_loss(joined.loo_logits, labels, one) < log_loss(plain.loo_logits, labels, one)
+
+
+def test_a_solver_that_takes_steps_does_not_join_where_that_takes_long(monkeypatch):
+    features, labels = images(90, signal=dict.fromkeys(STAGES, 0.6))
+    monkeypatch.setattr(mix, "_MAX_PRODUCT", 90 * 7 * 3 - 1)
+
+    joined = fit_closed_form(features, labels, 3, last_stage_solvers=["logistic"])
+
+    assert "logistic" not in {pick.solver for pick in joined.picks}

@@ -24,6 +24,8 @@ NUM_PICKS = 10
 MAX_SCORED = 8192
 """Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
 _NUM_IMAGES_FOR_THREADS = 2048
+_MAX_PRODUCT = 10**8
+"""Of images, features and classes, for solvers on the last stage that take steps: some 20 seconds."""
 SOLVERS: Mapping[str, Callable[[Spectrum], Callable[[float], Solution]]] = {
     "ridge": partial(partial, ridge),
     "discriminant": partial(partial, discriminant),
@@ -100,6 +102,7 @@ def fit_closed_form(
     clip: float = CLIP,
     make_criterion: Callable[[TrainingImages], Criterion] = ClassCriterion,
     groups: Tensor | None = None,
+    last_stage_solvers: Sequence[str] = (),
 ) -> ClosedFormHead:
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
 
@@ -121,6 +124,8 @@ def fit_closed_form(
         clip: of the standardised features, see `fit_scaling`.
         make_criterion: what is minimised, see `CRITERIA`; of anything but classes the solver is `ridge`.
         groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
+        last_stage_solvers: further ones, whose heads on the first set of stages may join the mix, where there are few
+            enough images, features and classes.
 
     Raises:
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
@@ -147,6 +152,14 @@ def fit_closed_form(
             simpler = _shares(of_first, criterion)
             if not criterion.is_better(_mixed(candidates, shares), _mixed(of_first, simpler)):
                 candidates, shares = of_first, simpler
+            width = sum(scaling.widths(sets[0]))
+            if len(images.labels) <= MAX_SCORED and len(images.labels) * width * num_classes <= _MAX_PRODUCT:
+                spectrum = images.spectrum(sets[0])
+                candidates = [
+                    *candidates,
+                    *(_best(solver, spectrum, alphas, criterion) for solver in last_stage_solvers),
+                ]
+                shares = _shares(candidates, criterion)
         return _joined(candidates, shares, images, scaling, criterion)
 
 

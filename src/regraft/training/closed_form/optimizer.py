@@ -29,6 +29,7 @@ class ClosedForm(torch.optim.Optimizer):
     Args:
         params: named groups, see `parameter_groups`.
         solvers: keys of `SOLVERS`.
+        last_stage_solvers: keys of `SOLVERS` whose heads on the last stage join a mix of several sets of stages.
         stage_sets: `one` for heads on all stages that the head reads; `nested` for heads on the last one, on the upper
             two thirds and on all of them.
 
@@ -38,17 +39,25 @@ class ClosedForm(torch.optim.Optimizer):
             (num_images,); None before, and where no class has two images.
     """
 
-    def __init__(self, params: Sequence[dict[str, Any]], solvers: Sequence[str], stage_sets: str) -> None:
+    def __init__(
+        self,
+        params: Sequence[dict[str, Any]],
+        solvers: Sequence[str],
+        stage_sets: str,
+        last_stage_solvers: Sequence[str] = (),
+    ) -> None:
         if not solvers:
             raise ConfigError("optimizer.solvers", got=list(solvers), allowed=f"one or more of {', '.join(SOLVERS)}")
-        for solver in solvers:
-            if solver not in SOLVERS:
-                raise UnknownNameError("optimizer.solvers", "solver", str(solver), list(SOLVERS))
+        for key, given in {"solvers": solvers, "last_stage_solvers": last_stage_solvers}.items():
+            for solver in given:
+                if solver not in SOLVERS:
+                    raise UnknownNameError(f"optimizer.{key}", "solver", str(solver), list(SOLVERS))
         if stage_sets not in ("one", "nested"):
             raise ConfigError("optimizer.stage_sets", got=stage_sets, allowed="one, nested")
         # A rate of 1 is a whole step.
         super().__init__(params, {"lr": 1.0})
         self._solvers, self._stage_sets = tuple(solvers), stage_sets
+        self._last_stage_solvers = tuple(last_stage_solvers)
         self.left_out: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -60,7 +69,7 @@ class ClosedForm(torch.optim.Optimizer):
     def validation(self) -> str:
         """How images are left out."""
         is_grouped = self.param_groups[-1].get("is_grouped", False)
-        if "logistic" in self._solvers:
+        if "logistic" in (*self._solvers, *(pick["solver"] for pick in self.picks)):
             return "5-fold by group" if is_grouped else "5-fold"
         return LEAVE_GROUP_OUT if is_grouped else LEAVE_ONE_OUT
 
@@ -104,6 +113,7 @@ class ClosedForm(torch.optim.Optimizer):
             clip=CLIP if isinstance(head, Standardised) else torch.inf,
             make_criterion=CRITERIA[task.name],
             groups=None if groups is None else groups.cpu(),
+            last_stage_solvers=self._last_stage_solvers if task.has_classes else (),
         )
         self.param_groups[-1]["is_grouped"] = groups is not None
         _set(head, found, widths)
