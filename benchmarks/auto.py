@@ -1,15 +1,17 @@
 """Whether `regraft auto` keeps to its time, survives being killed, and finds what trying everything finds.
 
     python benchmarks/auto.py wall --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1] [--busy 0]
+    python benchmarks/auto.py core --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1]
     python benchmarks/auto.py kills --sets FOLDER [--only SET,SET] [--times 60] [--runs 1]
     python benchmarks/auto.py grid --sets FOLDER [--only SET,SET]
     python benchmarks/auto.py table
 
-FOLDER holds data sets, each with `train` and `test` folders of class folders. `wall` measures whole processes, start-up
-included, beside as many busy ones as `--busy` says. `kills` sends SIGKILL at a random moment after the first 20
-seconds, then looks for a usable run, and resumes the search. `grid` trains every model at every size, against which the
-regret of `wall` is measured. Each case starts with an empty store of features and appends a row to a file, so that the
-command continues where it was interrupted; `table` prints what all rows come to.
+FOLDER holds data sets, each with `train` and `test` folders of class folders. `wall` measures whole processes, start-
+up included, beside as many busy ones as `--busy` says. `core` takes the CPU seconds of the process, with one thread,
+for the time, so that a busy machine gives what a core of its own would. `kills` sends SIGKILL at a random moment
+after the first 20 seconds, then looks for a usable run, and resumes the search. `grid` trains every model at every
+size, against which the regret of `wall` and `core` is measured. Each case starts with an empty store of features and
+appends a row to a file, so that the command continues where it was interrupted; `table` prints what all rows come to.
 """
 
 import argparse
@@ -91,6 +93,34 @@ def wall(data: Path, seconds: int, num_busy: int) -> Row:
         return row | ({"accuracy": None} if took < 0 else result(scratch))
 
 
+ON_ONE_CORE = """
+import sys, time
+time.perf_counter = time.process_time
+import torch
+torch.set_num_threads(1)
+import regraft
+from regraft.cli.commands import auto
+auto.seconds_since_start, auto.start_clock = time.process_time, lambda *_: None
+try:
+    regraft.auto(sys.argv[1:])
+finally:
+    print("seconds", time.process_time())
+"""
+
+
+def core(data: Path, seconds: int) -> Row:
+    """Measures a search whose clock is the CPU time of its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")[4:]
+        one = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        done = subprocess.run(
+            [sys.executable, "-c", ON_ONE_CORE, *words], capture_output=True, text=True, check=False, env=one
+        )
+        row = {"seconds": float(done.stdout.rsplit(maxsplit=1)[-1]), "is_refused": TOO_SHORT in done.stderr}
+        return row | ({"accuracy": None} if row["is_refused"] else result(scratch))
+
+
 def killed(data: Path, seconds: int, moment: float) -> Row:
     """Kills a search at a moment, predicts with what it has left, and resumes it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -143,10 +173,10 @@ def table(rows: Sequence[Row]) -> str:
         "| time, s | busy | runs | refused | wall / time, median | worst | within 1.05 | tested |",
         "|---" * 8 + "|",
     ]
-    by_budget: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    by_budget: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["kind"] == "wall":
-            by_budget[row["time"], row["busy"]].append(row)
+        if row["kind"] in ("wall", "core"):
+            by_budget[row["time"], "one core" if row["kind"] == "core" else str(row["busy"])].append(row)
     for (seconds, num_busy), found in sorted(by_budget.items()):
         shares = [row["seconds"] / seconds for row in found]
         tested = sum(row["accuracy"] is not None for row in found)
@@ -163,7 +193,7 @@ def table(rows: Sequence[Row]) -> str:
         "|---" * 7 + "|",
     ]
     for row in rows:
-        if row["kind"] == "wall" and row["set"] in grids and row["accuracy"] is not None:
+        if row["kind"] in ("wall", "core") and row["set"] in grids and row["accuracy"] is not None:
             cells = grids[row["set"]]
             name, best = max(cells.items(), key=lambda item: item[1]["accuracy"])
             share = row["seconds"] / sum(cell["seconds"] for cell in cells.values())
@@ -177,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("wall", "kills", "grid", "table"))
+    parser.add_argument("kind", choices=("wall", "core", "kills", "grid", "table"))
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--only", default="", help="data sets, by commas; all without")
     parser.add_argument("--times", default="30,120", help="budgets in seconds, by commas")
@@ -200,6 +230,8 @@ def main() -> None:
                 data = (words.sets / name).resolve()
                 if words.kind == "wall":
                     found = wall(data, seconds, words.busy)
+                elif words.kind == "core":
+                    found = core(data, seconds)
                 elif words.kind == "kills":
                     moment = random.Random(f"{name} {seconds} {number}").uniform(FIRST_SECONDS, seconds)
                     found = killed(data, seconds, moment)
