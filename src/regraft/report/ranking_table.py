@@ -34,8 +34,9 @@ def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int, 
 
 
 def _table(found: Sequence[Ranked], num_images: int, task: Task) -> Table:
+    how = "with its group" if found[0].score.is_grouped else "in turn"
     table = Table(
-        title=f"Heads in closed form on frozen features: each of {num_images:,} images left out in turn",
+        title=f"Heads in closed form on frozen features: each of {num_images:,} images left out {how}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
