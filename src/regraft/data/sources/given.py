@@ -17,12 +17,14 @@ from regraft.data.images.given_images import images_of, is_random, of_one_kind
 from regraft.data.images.samples import FileImages, Images
 from regraft.data.sources.base import Source, Splits
 from regraft.data.sources.given_labels import find_task, read_label, tensors_of
+from regraft.data.text.given_texts import is_text, texts_of
+from regraft.data.text.samples import Texts
 
 log = logging.getLogger(__name__)
 
 _ALLOWED = (
-    "a torch Dataset or a list of (image, label); a mapping of them with train, and val and test if there are any; "
-    "(images, labels) as arrays; a LightningDataModule; a regraft.Source; a folder as a pathlib.Path; or the name of a "
+    "a torch Dataset or a list of (image, label) or (text, label); a mapping of them with train, and val and test if there "
+    "are any; (images, labels) as arrays; a LightningDataModule; a regraft.Source; a folder as a pathlib.Path; or the name of a "
     "data set"
 )
 _SPLITS = {
@@ -30,7 +32,8 @@ _SPLITS = {
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
     **{"test": "test", "testing": "test"},
 }
-_IMAGE_KEYS = ("image", "img", "images", "pixel_values", "picture", "photo", "x", "input")
+_TEXT_KEYS = ("text", "sentence", "content", "review", "question", "message")
+_INPUT_KEYS = ("image", "img", "images", "pixel_values", "picture", "photo", "x", "input")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "class", "fine_label", "y")
 _NUM_LOOKED_AT = 20
 _IS_BATCHED = "batches are made here, of data.batch_size"
@@ -45,7 +48,7 @@ def given_source(*, given: str, task: str = "classification") -> Source:
 
 
 class GivenData:
-    """Labelled images of datasets in Python.
+    """Labelled images or texts of datasets in Python.
 
     Each image is read once, as the dataset gives it; augmentation, normalising and batches are the run's. Classes have
     the names that the dataset knows (`classes`, or the features of a Hugging Face dataset), else those of its labels.
@@ -69,14 +72,25 @@ class GivenData:
             self._data.prepare_data()
 
     def splits(self) -> Splits:
-        """Reads all images."""
+        """Reads all images or texts."""
         datasets = _datasets(self._data)
         names = next((found for each in datasets.values() if (found := _class_names(each))), None)
         read = {split: _read(dataset, self._task) for split, dataset in datasets.items()}
         tensors, class_names = tensors_of({split: labels for split, (_, labels) in read.items()}, names, self._task)
-        alike = of_one_kind({split: images for split, (images, _) in read.items()})
-        parts = {split: images.with_labels(tensors[split]) for split, images in alike.items()}
+        samples = {split: each for split, (each, _) in read.items()}
+        parts = {split: each.with_labels(tensors[split]) for split, each in _alike(samples).items()}
         return Splits(class_names, parts["train"], parts.get("val"), parts.get("test"), task=self._task)
+
+
+def _alike(samples: Mapping[str, Images | Texts]) -> Mapping[str, Images | Texts]:
+    """Returns the samples of all splits in one form; raises ConfigError if some are texts and others images."""
+    texts = [split for split, each in samples.items() if isinstance(each, Texts)]
+    if not texts:
+        return of_one_kind({split: each for split, each in samples.items() if not isinstance(each, Texts)})
+    if len(texts) < len(samples):
+        others = listed(split for split in samples if split not in texts)
+        raise ConfigError("data", f"{listed(texts)} has texts, {others} has images", allowed="one of both")
+    return samples
 
 
 def _datasets(data: Any) -> dict[str, Any]:
@@ -187,13 +201,14 @@ def _files(dataset: Any) -> list[tuple[str, int]] | None:
     return samples if are_files else None
 
 
-def _read(dataset: Any, task: str) -> tuple[Images, list[Any]]:
-    """Returns the images of a dataset, which have no classes yet, and their labels."""
+def _read(dataset: Any, task: str) -> tuple[Images | Texts, list[Any]]:
+    """Returns the images or texts of a dataset, which have no classes yet, and their labels."""
     files = _files(dataset)
     if files is not None and task == "classification":
         nothing = torch.zeros(len(files), dtype=torch.int64)
         return FileImages.from_names("/", [path for path, _ in files], nothing), [label for _, label in files]
-    if is_random(_item(dataset, 0)[0] for _ in range(2)):
+    are_texts = len(dataset) > 0 and is_text(_item(dataset, 0)[0])
+    if not are_texts and is_random(_item(dataset, 0)[0] for _ in range(2)):
         log.warning(
             "%s gives another image each time that it is read, as with a random transform. Each image is read once; "
             "augment=... augments it in each epoch.",
@@ -201,13 +216,13 @@ def _read(dataset: Any, task: str) -> tuple[Images, list[Any]]:
         )
     labels: list[Any] = []
 
-    def images() -> Iterator[Any]:
+    def inputs() -> Iterator[Any]:
         for index in range(len(dataset)):
-            image, label = _item(dataset, index)
+            given, label = _item(dataset, index)
             labels.append(read_label(label, index, task))
-            yield image
+            yield given
 
-    return images_of(images()), labels
+    return texts_of(inputs()) if are_texts else images_of(inputs()), labels
 
 
 def _item(dataset: Any, index: int) -> tuple[Any, Any]:
@@ -218,9 +233,9 @@ def _item(dataset: Any, index: int) -> tuple[Any, Any]:
         reason = f"item {index} of {named(dataset)} can't be read: {type(error).__name__}: {error}"
         raise ConfigError("data", reason) from error
     if isinstance(item, Mapping):
-        keys = [_key_of(item, names) for names in (_IMAGE_KEYS, _LABEL_KEYS)]
+        keys = [_key_of(item, names) for names in ((*_INPUT_KEYS, *_TEXT_KEYS), _LABEL_KEYS)]
         if None in keys:
-            allowed = "an image (image, img, pixel_values) and a label (label, target)"
+            allowed = "an image (image, img, pixel_values) or a text (text, sentence), and a label (label, target)"
             raise ConfigError(
                 "data", f"an item of {named(dataset)} has the keys {listed(map(str, item))}", allowed=allowed
             )
