@@ -229,3 +229,10 @@ def test_names_that_the_terminal_cannot_show_or_must_not_obey_are_escaped(tmp_pa
     assert done.stderr == b""
     assert rb"\U0001f436" in done.stdout
     assert rb"\x1b[31mcat" in done.stdout
+
+
+def test_a_table_of_texts_is_known_by_its_columns(tmp_path):
+    for header, data in (("text,label", "text_table"), ("image,label", "table"), ("id,title", "text_table")):
+        path = tmp_path / f"{header.replace(',', '_')}.csv"
+        path.write_text(f"{header}\na,b\n")
+        assert to_check(["check", str(path)])[0] == f"data={data}"

@@ -4,6 +4,7 @@ import pytest
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError
 from regraft.data.sources.base import Splits
+from regraft.data.sources.folder import FolderSource
 from regraft.data.sources.text_folder import TextFolderSource
 from regraft.data.text.samples import Texts
 
@@ -83,3 +84,9 @@ def test_what_isnt_a_folder_of_texts(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(ConfigError, match=r"data.encoding: got 'utf-9'"):
         read(tmp_path, encoding="utf-9")
+
+
+def test_images_are_not_searched_in_vain(tmp_path: Path) -> None:
+    source = FolderSource(root=str(write(tmp_path, a__1="x", b__1="y")), on_error="raise", splits={})
+    with pytest.raises(ConfigErrors, match=r"no image in class folder .* Folders of texts are data=text_folder"):
+        source.splits()

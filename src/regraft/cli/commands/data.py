@@ -71,8 +71,19 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     if error is not None:
         raise error
     place = [f"{key_of_path}={quoted(Path(word))}" for word in words]
-    choice = [f"data={'table' if is_table else 'folder'}"] if words else []
+    choice = [f"data={_kind_of_table(Path(words[0])) if is_table else 'folder'}"] if words else []
     return [*choice, *place, *(word for word in arguments[1:] if word not in words)]
+
+
+def _kind_of_table(path: Path) -> str:
+    """Returns the data config for a table: of texts, if its columns are called so, else of images."""
+    from regraft.data.tables.columns import holds_texts
+    from regraft.data.tables.reading import open_table
+
+    try:
+        return "text_table" if holds_texts(open_table(path)) else "table"
+    except ConfigError:  # which is reported when the table is read
+        return "table"
 
 
 def data_check_job(composed: DictConfig) -> ConfigError | None:

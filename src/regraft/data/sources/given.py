@@ -23,9 +23,9 @@ from regraft.data.text.samples import Texts
 log = logging.getLogger(__name__)
 
 _ALLOWED = (
-    "a torch Dataset or a list of (image, label) or (text, label); a mapping of them with train, and val and test if there "
-    "are any; (images, labels) as arrays; a LightningDataModule; a regraft.Source; a folder as a pathlib.Path; or the name of a "
-    "data set"
+    "a torch Dataset or a list of (image, label) or (text, label); a mapping of them with train, and val and test if "
+    "there are any; (images, labels) as arrays; a LightningDataModule; a regraft.Source; a folder as a pathlib.Path; "
+    "or the name of a data set"
 )
 _SPLITS = {
     **{"train": "train", "training": "train"},

@@ -118,6 +118,8 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
             f"no {noun} in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
             f"{noun} extensions: {', '.join(sorted(tree.kind.extensions))}. Add {noun}s or remove the folder."
         )
+        if noun == "image" and any(path.endswith(".txt") for path in tree.apart["other"]):
+            sentence += " Folders of texts are data=text_folder."
         yield Finding("empty_class", "error", sentence, items_of(paths))
     for split in tree.classes if tree.classes.get("train") else ():
         unknown = sorted(tree.classes[split].keys() - tree.classes["train"].keys())

@@ -128,10 +128,17 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
         if role == "text":
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
-        if role == "image" and any(_plain(name) in map(_plain, sum(_NAMES["text"], ())) for name in table.columns):
+        if role == "image" and holds_texts(table):
             fix += " Texts are data=text_table."
         errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))
     return columns
+
+
+def holds_texts(table: Table) -> bool:
+    """Whether a table has a column that is called after texts, and none that is called after images' files."""
+    names = {_plain(name) for name in table.columns}
+    files, texts = ({_plain(each) for tier in _NAMES[role] for each in tier} for role in ("image", "text"))
+    return bool(names & texts) and not names & (files - {"id"})
 
 
 def _columns_of_texts(table: Table, given: Given) -> tuple[str, ...]:
