@@ -101,6 +101,12 @@ class ImageReader:
 
         return image_signature(self._spec, preprocessing=preprocessing)
 
+    def hub(self) -> Any:
+        """Returns the module of timm's models."""
+        from regraft.deployment.export import hf_hub
+
+        return hf_hub
+
     def stored_transform(self) -> dict[str, Any] | str:
         """Returns the transform of image files."""
         if self._spec.eval_view == "square":

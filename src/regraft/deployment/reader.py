@@ -93,6 +93,9 @@ class Reader(Protocol):
     def signature(self, *, preprocessing: bool) -> "Signature":
         """Returns the inputs of an exported program; `preprocessing` is whether it makes views itself."""
 
+    def hub(self) -> Any:
+        """Returns the module that writes a folder for the Hugging Face hub, and runs it."""
+
     def stored_transform(self) -> dict[str, Any] | str:
         """Returns the transform that stored features are of, in plain types; or a sentence on why there is none."""
 

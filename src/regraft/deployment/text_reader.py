@@ -112,6 +112,12 @@ class TextReader:
 
         return text_signature(self._spec, preprocessing=preprocessing)
 
+    def hub(self) -> Any:
+        """Returns the module of transformers' models."""
+        from regraft.deployment.export import hub_texts
+
+        return hub_texts
+
     def stored_transform(self) -> dict[str, Any] | str:
         """Returns how texts become tokens."""
         return text_transform()

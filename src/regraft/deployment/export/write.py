@@ -11,7 +11,7 @@ from regraft import __version__
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.export import hf_hub, onnx, safetensors, torch_export
+from regraft.deployment.export import onnx, safetensors, torch_export
 from regraft.deployment.export.metadata import ExportMetadata, require_distinct
 from regraft.deployment.export.options import ExportOptions
 from regraft.deployment.export.output_path import require_free, whole_folder
@@ -108,8 +108,9 @@ def _write_folder(
 ) -> Exported:
     tell("Writing and comparing the folder for Hugging Face")
     with whole_folder(target, overwrite=options.overwrite) as folder:
-        hf_hub.write(model, metadata, folder)
-        comparison = compare(model, hf_hub.runner(folder), samples.spread(_NUM_VERIFIED), preprocessing=False)
+        hub = model.reader.hub()
+        hub.write(model, metadata, folder)
+        comparison = compare(model, hub.runner(folder), samples.spread(_NUM_VERIFIED), preprocessing=False)
         require_equal(comparison)
     return Exported(target, comparison, None, samples, model.task)
 

@@ -1,0 +1,70 @@
+"""Folders of models of texts, loaded by transformers and sentence-transformers."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers.small_texts import WORDS, word_model, word_spec
+from regraft.core.types import Backbone
+from regraft.deployment.classifier import Classifier
+from regraft.deployment.export import hub_texts
+from regraft.deployment.export.metadata import ExportMetadata
+from regraft.deployment.export.verify import compare, require_equal
+from regraft.deployment.network import Network
+from regraft.models.heads import Linear
+
+library = pytest.importorskip("transformers")
+
+
+def bert(pool: str) -> Classifier:
+    from regraft.models.backbones.text.layers import split
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = library.BertConfig(vocab_size=len(WORDS), pad_token_id=0, max_position_embeddings=64, **sizes)
+    torch.manual_seed(0)
+    stages, _ = split(library.BertModel(config, add_pooling_layer=False), pool, "bert")
+    spec = word_spec()
+    network = Network(Backbone(stages, 16, spec), Linear(16, 2, dropout=0.0, init="default", init_std=0.01)).eval()
+    return Classifier(network, ("positive", "negative"), spec, 2.0, Path("best.ckpt"))
+
+
+def metadata(model: Classifier) -> ExportMetadata:
+    fields: dict[str, Any] = {"metrics": {"test/acc": 0.5}, "data": "films", "weights": None, "license": None}
+    return ExportMetadata(
+        {"_target_": "x.build"}, model.input_spec, model.class_names, "classification", "", 2.0, "1", "run", **fields
+    )
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls", "last"])
+def test_a_folder_is_loaded_by_transformers_as_its_card_says(tmp_path, pool):
+    model = bert(pool)
+    hub_texts.write(model, metadata(model), tmp_path)
+    texts = ["good film", "bad", "the film was fine"]
+    require_equal(compare(model, hub_texts.runner(tmp_path), texts, preprocessing=False))
+    card = (tmp_path / "README.md").read_text()
+    (snippet,) = re.findall(r"## Use\n\n((?:    .*\n|\n)+)", card)
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(snippet).replace("PATH", str(tmp_path)).replace("a text", "the good film"), names)
+    expected = model.predict("the good film")[0].probabilities
+    torch.testing.assert_close(names["outputs"][0], torch.from_numpy(expected), atol=1e-5, rtol=1e-4)
+    assert names["model"].config.id2label == {0: "positive", 1: "negative"}
+
+
+def test_features_are_those_of_sentence_transformers(tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    model = bert("mean")
+    hub_texts.write(model, metadata(model), tmp_path)
+    found = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu").encode(["bad film", "good"])
+    views = [model.view(text)[None] for text in ("bad film", "good")]
+    expected = torch.cat([model.network.backbone(view) for view in views])
+    torch.testing.assert_close(torch.from_numpy(found), expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_another_backbone_is_refused(tmp_path):
+    model = word_model()
+    with pytest.raises(ValueError, match=r"^format=hf: transformers can't load this model: x\.build isn't its model"):
+        hub_texts.write(model, metadata(model), tmp_path)
