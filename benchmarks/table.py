@@ -52,7 +52,8 @@ def rows(folder: Path) -> object:
     """Reads the table and finds the file of each row."""
     from regraft.data.sources.table import TableSource
 
-    return TableSource(path=str(folder / "labels.csv"))._collected()
+    source = TableSource(path=str(folder / "labels.csv"))
+    return source._collected(source._inputs)
 
 
 def samples(folder: Path) -> object:

@@ -141,7 +141,7 @@ def test_another_domain_has_no_class_of_its_own(run, tmp_path):
     digits_folder(tmp_path / "there", {3: "3", 4: "four"})
     with pytest.raises(ValueError, match=r"shift: it has classes that .* doesn't know: four \(1 of 2\)"):
         regraft.evaluate(["run=last", f"shift={tmp_path / 'there'}"])
-    with pytest.raises(FileNotFoundError, match="shift: there is no folder nowhere"):
+    with pytest.raises(FileNotFoundError, match="shift: there is no folder or table nowhere"):
         regraft.evaluate(["run=last", "shift=nowhere"])
 
 

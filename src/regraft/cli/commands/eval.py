@@ -242,7 +242,7 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
     if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().exists():
         fix = "Use shift=PATH, a folder with a subfolder for each class, or a table."
-        raise MissingFileError("shift", f"there is no {composed['shift']}", fix=fix)
+        raise MissingFileError("shift", f"there is no folder or table {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,
         calibrate=composed.calibrate,
