@@ -11,6 +11,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from regraft.core.input_spec import TextSpec
+from regraft.core.types import Backbone
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones.text.layers import split
 from regraft.models.backbones.text.library import new_model
@@ -173,6 +175,18 @@ def test_shapes_are_found_without_computing(name):
         for each in outputs(dict(stages.items()), torch.zeros(2, 16, dtype=torch.int64, device="meta"))
     ]
     assert shapes == [(2, 16, 32)] * (len(stages) - 1) + [(2, 32)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+@torch.no_grad()
+def test_a_program_of_any_batch_and_length_is_exact(name):
+    backbone = Backbone(made(name).stages, 32, TextSpec(64))
+    sizes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("length", min=2, max=64)}
+    program = torch.export.export(backbone, (ids_of(),), dynamic_shapes=(sizes,), strict=False).module()
+    whole = torch.full((2, 7), 9)
+    for ids in (ids_of(), ids_of(20)[:2], whole):
+        torch.testing.assert_close(program(ids), backbone(ids), rtol=0, atol=1e-6)
 
 
 def test_fingerprints_are_those_of_what_a_stage_computes_with():

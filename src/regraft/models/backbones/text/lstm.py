@@ -162,8 +162,8 @@ class LSTMLayer(nn.Module):
         states = self.forwards(hidden)[0]
         if self.backwards is not None:
             reverse = _reversed_positions(mask)[..., None]
-            read = self.backwards(hidden.take_along_dim(reverse, 1))[0]
-            states = torch.cat([states, read.take_along_dim(reverse, 1)], dim=2)
+            read = self.backwards(hidden.gather(1, reverse.expand_as(hidden)))[0]
+            states = torch.cat([states, read.gather(1, reverse.expand_as(read))], dim=2)
         return self.dropout(states) * mask[..., None].to(states.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import require
@@ -31,7 +32,7 @@ class Pool(nn.Module):
             return hidden[:, 0]
         lengths = mask.sum(1, keepdim=True).clamp_min(1)
         if self.kind == "last":
-            return hidden.take_along_dim((lengths - 1)[..., None], dim=1)[:, 0]
+            return hidden[torch.arange(hidden.shape[0], device=hidden.device), lengths[:, 0] - 1]
         return (mask.to(hidden.dtype) / lengths)[:, None].matmul(hidden)[:, 0]
 
     def extra_repr(self) -> str:
