@@ -29,6 +29,12 @@ def test_a_text_several_and_bytes_are_predicted():
     assert classes(["good", b"bad film", "\ufeffgood\0"]) == ["positive", "negative", "positive"]
 
 
+def test_a_tuple_in_a_list_is_the_columns_of_one_text():
+    (one,) = word_model().predict([("good", "film")])
+    assert one.name == "good film"
+    assert word_model().reader.named([("good", "film")])[0].item == "good\x1ffilm"
+
+
 def test_only_the_first_tokens_of_a_long_text_count():
     assert classes("good " + "film " * 60 + "bad " * 90) == ["positive"]
 

@@ -47,6 +47,8 @@ NOT_RUN = {
         "regraft train data=text_folder data.root=reviews model=minilm",
         "regraft train data=hf data.name=OWNER/NAME data.text=review model=minilm",
         'texts = [("Where is my card?", "card"), ("I was charged twice.", "payment"), ...]',
+        'regraft predict run=last text="Where is my card?"',
+        "from pathlib import Path",
     ],
     "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],

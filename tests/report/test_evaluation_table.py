@@ -19,7 +19,7 @@ def text_of(table):
 
 def test_of_many_targets_those_with_the_largest_errors_are_shown():
     rows = [ValueScores(f"target{number}", 5, float(number), 1.0, None, 0.5) for number in range(30)]
-    found = SimpleNamespace(task=TASKS["regression"], scores=SimpleNamespace(per_class=rows))
+    found = SimpleNamespace(noun="image", task=TASKS["regression"], scores=SimpleNamespace(per_class=rows))
     ordering = evaluation_table._ordering(found)
     shown = text_of(evaluation_table._classes(found, ordering))
     assert (ordering.name, "target29 " in shown, "target9 " in shown) == ("mae", True, False)
@@ -27,6 +27,6 @@ def test_of_many_targets_those_with_the_largest_errors_are_shown():
 
 def test_slices_are_headed_by_their_metric():
     slices = [Slice("camera", "a", 2, 0.5, 0.4, 0.6), Slice("camera", "b", 1, None, None, None)]
-    lines = text_of(evaluation_table._slices(slices, "r2")).splitlines()
+    lines = text_of(evaluation_table._slices(slices, "r2", "images")).splitlines()
     assert [word in lines[2] for word in ("camera", "r2")] == [False, True]
     assert "undefined" in lines[-2]

@@ -126,13 +126,16 @@ class TextReader:
 def _named(text: object) -> NamedInput:
     if isinstance(text, str):
         return NamedInput(text, joined([text]))
+    if isinstance(text, tuple) and text and all(isinstance(column, str) for column in text):
+        return NamedInput(" ".join(text), joined(text))
     if isinstance(text, bytes):
         return NamedInput(text.decode(errors="backslashreplace"), text)
     raise _not_a_text(text)
 
 
 def _not_a_text(given: object) -> ConfigError:
-    allowed = "a text, str or UTF-8 bytes; several of them; or pathlib.Path of a file of texts"
+    several = "a list of them, in which a tuple is the columns of one"
+    allowed = f"a text, str or UTF-8 bytes; {several}; or pathlib.Path of a file of texts"
     return ConfigError("texts", f"got {type(given).__name__!r}", allowed=allowed)
 
 

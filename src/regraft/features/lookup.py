@@ -30,7 +30,8 @@ class LookupTransform:
 class FeatureLookup:
     """Reads the features of `depth` stages, computes missing ones and adds them; NoFolderError without a store."""
 
-    def __init__(self, frozen: FeatureCache, transform: LookupTransform, depth: int) -> None:
+    def __init__(self, frozen: FeatureCache, transform: LookupTransform, depth: int, nouns: str = "images") -> None:
+        self._nouns = nouns
         self.depth = depth
         self._frozen = frozen
         self._stored = frozen.stored(transform, depth)
@@ -97,5 +98,5 @@ class FeatureLookup:
                 self._frozen.store.make_room(len(features) * self._entry.feature_bytes, [self._entry])
                 self._entry.append(hashes, features, self._seconds)
         except OSError as error:
-            log.warning("features: %s Those of the images aren't kept.", error)
+            log.warning("features: %s Those of the %s aren't kept.", error, self._nouns)
         self._new, self._seconds = [], 0.0

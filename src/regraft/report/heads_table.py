@@ -37,7 +37,16 @@ def headings(results: Mapping[str, Any]) -> list[str]:
     """Returns those of the columns."""
     task, (metric, _, _) = _task(results), figure_of(_task(results))
     tested = "test, %" if task.has_classes else f"test/{task.headline}"
-    return ["head", "stages", "estimate", "images", metric, task.loss_title, "seconds", tested]
+    return [
+        "head",
+        "stages",
+        "estimate",
+        f"{results.get('noun', 'image')}s",
+        metric,
+        task.loss_title,
+        "seconds",
+        tested,
+    ]
 
 
 def cells(row: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:

@@ -57,11 +57,12 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
         require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
     if not data.has_val:
+        nouns = data.input_spec.nouns
         checked.trainer.limit_val_batches = 0
         if checked.refit is not None:
-            log.info("Fitting again on all images, validation included: %d epochs.", checked.refit["num_epochs"])
+            log.info("Fitting again on all %s, validation included: %d epochs.", nouns, checked.refit["num_epochs"])
         elif is_closed_form(config):
-            log.info("No images are held out for validation: the head is cross-validated on the training images.")
+            log.info("No %s are held out for validation: the head is cross-validated on the training %s.", nouns, nouns)
         else:
             log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
     record = _record(checked.recorded or config, checked.architecture, data)

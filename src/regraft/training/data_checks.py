@@ -62,18 +62,18 @@ def steps_per_epoch(config: Config, num_images: int) -> int:
     return math.ceil(_batches_per_epoch(config, num_images) / config["trainer"]["accumulate_grad_batches"])
 
 
-def left_out(config: Config, num_images: int) -> str | None:
-    """Returns a sentence on the training images that each epoch leaves out; None if there are none."""
+def left_out(config: Config, num_images: int, noun: str = "image") -> str | None:
+    """Returns a sentence on the training inputs that each epoch leaves out; None if there are none."""
     if full_batch_optimizer(config) is not None:
         return None
     number = num_processes(config["trainer"])
     used = _batches_per_epoch(config, num_images) * config["data"]["batch_size"] * number
     if used >= num_images:
         return None
-    images = "image is" if num_images - used == 1 else "images are"
+    inputs = f"{noun} is" if num_images - used == 1 else f"{noun}s are"
     return (
-        f"{num_images - used} training {images} left out of each epoch, other ones each time: the last batch would "
-        "have a single image for a process or none, on which BatchNorm can't train."
+        f"{num_images - used} training {inputs} left out of each epoch, other ones each time: the last batch would "
+        f"have a single {noun} for a process or none, on which BatchNorm can't train."
     )
 
 
@@ -93,15 +93,16 @@ def _require_mixable(config: Config, task: Task) -> None:
 
 def _require_filled_batch(checked: Preflight) -> None:
     got, num_images = checked.config["data"]["batch_size"], checked.data.sizes["train"]
+    nouns = checked.data.input_spec.nouns
     # Only the default size may be larger than the data.
     if got <= num_images or checked.reference is None or at(checked.reference(), "data.batch_size") == got:
         return
     raise ConfigError(
         "data.batch_size",
-        f"there are {num_images} training images",
+        f"there are {num_images} training {nouns}",
         got=got,
         allowed="at most as many",
-        fix=f"Use data.batch_size={num_images} or less, or more images.",
+        fix=f"Use data.batch_size={num_images} or less, or more {nouns}.",
     )
 
 

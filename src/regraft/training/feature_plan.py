@@ -314,7 +314,11 @@ def _log(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapping
             "Features: %s of each training image; each epoch draws one.",
             "the image and its mirror image" if exactly else f"{num_views} augmented views, drawn once,",
         )
-    rate = f", {summary['num_computed'] / summary['seconds']:.0f} images/s" if summary["num_computed"] else ""
+    rate = (
+        f", {summary['num_computed'] / summary['seconds']:.0f} {plan.images.input_spec.nouns}/s"
+        if summary["num_computed"]
+        else ""
+    )
     log.info(
         "Features: %s: %s computed (%.1f s%s), %s reused; kept in %s.",
         "; ".join(map(plan.frozen.description, plan.depths)),

@@ -96,7 +96,8 @@ def fit_once(
     is_shown = config["trainer"]["enable_progress_bar"] and trainer.is_global_zero
     start_epoch = 0 if checkpoint is None else int(checkpoint.content["epoch"])
     earlier = features if checkpoint is None else checkpoint.features
-    plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, image_progress_bar(is_shown=is_shown))
+    progress = image_progress_bar(is_shown=is_shown, nouns=parts.data.input_spec.nouns)
+    plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, progress)
     _settle_process(trainer)
     memory_format, trial = settled_format(config, parts, plan, is_resumed=checkpoint is not None)
     has_compiled_stages = is_compiled(config, parts.module, trial)
@@ -104,7 +105,7 @@ def fit_once(
         begin(parts)
         if note := emulation_note(config, trainer.strategy.root_device):
             log.warning("%s", note)
-        note = left_out(config, parts.data.sizes["train"])
+        note = left_out(config, parts.data.sizes["train"], parts.data.input_spec.kind)
         if note and checked.refit is None:
             log.info("%s", note)
         if checkpoint is not None:
@@ -119,7 +120,7 @@ def fit_once(
         start_from_closed_form(config, parts.module, parts.data, trainer.strategy.root_device, record)
     stored = None if plan is None else store_features(plan)
     data, summary = (parts.data, None) if stored is None else stored
-    laps.end("images and features")
+    laps.end(f"{parts.data.input_spec.nouns} and features")
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     parts.module.use_memory_format(memory_format)
     if has_compiled_stages:

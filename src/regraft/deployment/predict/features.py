@@ -64,6 +64,6 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     if not frozen.prefer(lambda: frozen.has_entry(transform, depth)) and own.cache != "on":
         return "the store has none of this backbone."
     try:
-        return FeatureLookup(frozen, transform, depth)
+        return FeatureLookup(frozen, transform, depth, model.input_spec.nouns)
     except NoFolderError as error:
         return str(error)
