@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from regraft.config import compose, groups
 from regraft.data.datamodule import DataModule
+from regraft.data.inputs import PIXEL_OPTIONS
 from regraft.training.trainer import OWN_KEYS
 
 # What a choice can't do without.
@@ -119,7 +120,9 @@ def test_the_datamodules_keys_stand_in_every_data_config():
     given_by_build = {"source", "input_spec", "augment", "seed"}
     for choice in groups.group_choices("data"):
         ((_, _, keys),) = targets_of(f"data={choice}")
-        assert DATAMODULE - given_by_build <= set(keys), choice
+        of_pixels = set() if "background" in keys else {*PIXEL_OPTIONS}
+        assert DATAMODULE - given_by_build - of_pixels <= set(keys), choice
+        assert of_pixels == set() or choice in ("books", "text_table", "text_folder"), choice
 
 
 def test_every_choice_shows_its_exact_command():

@@ -32,7 +32,7 @@ class ShownText:
 
     page = "mistake_text.html"
     explanation = (
-        "Words are marked by how much the predicted class's probability falls without them (orange), or rises (blue)."
+        "Words are marked by how much the predicted class's probability falls without them (orange), or rises (green)."
     )
 
     @property
