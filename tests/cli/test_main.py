@@ -11,6 +11,7 @@ from helpers.command_line import HEAVY, imported_by, run_main
 from helpers.small import without
 from regraft import __version__
 from regraft.cli import commands
+from regraft.cli.completion import complete
 from regraft.cli.hydra_app import bare_words
 from regraft.cli.main import main
 from regraft.core.text import LogFormatter
@@ -188,7 +189,7 @@ def test_completion_in_bash(line, expected, completion, tmp_path):
     ("line", "expected"),
     [
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
-        ("regraft train optimizer.l", {"optimizer.lr="}),
+        ("regraft train optimizer.l", {"optimizer.last_stage_solvers=", "optimizer.lr="}),
         (
             "regraft train optimizer=sgd optimizer.",
             {
@@ -208,6 +209,24 @@ def test_completion_in_bash(line, expected, completion, tmp_path):
 def test_what_bash_is_given(line, expected, monkeypatch, capsys):
     monkeypatch.setenv("COMP_LINE", line)
     assert set(run_main(["-sc", "query=bash"], capsys)[1].split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "num"),
+    [
+        ("train run=", 1),
+        ("train data.fr", 1),
+        ("train optimizer.lr=0.1 optimizer.w", 1),
+        ("train trainer.max_epochs=3 scheduler.", 1),
+        ("train scheduler.", 2),
+    ],
+)
+def test_a_completion_composes_once_where_it_is_known_how_the_head_is_trained(line, num, monkeypatch):
+    composed = []
+    monkeypatch.setenv("COMP_LINE", f"regraft {line}")
+    monkeypatch.setattr("regraft.cli.completion.run_app", lambda command, arguments: composed.append(command))
+    complete(["query=bash"])
+    assert len(composed) == num
 
 
 def test_a_sweep_runs_each_job_and_says_a_line_for_each(capsys, tmp_path):

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from regraft.cli import commands
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
-from regraft.config.fitting import IN_STEPS
+from regraft.config.fitting import IN_STEPS, asking_for_steps
 from regraft.core.text import say
+
+_OF_FITTING = ("head.", "optimizer.", "scheduler.")
+"""Sections whose keys depend on whether the head is trained in steps; a key of them may be what chooses it."""
 
 
 def complete(arguments: list[str]) -> None:
@@ -42,8 +45,12 @@ def run_references() -> list[str]:
 def _hydra_words(command: Command, program: str, typed: str, arguments: list[str]) -> list[str]:
     """Returns Hydra's completions of what was typed, without the words that Hydra doesn't know."""
     known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
+    if command.config_name != "train":
+        return _answer(command, [program, *known], arguments)
+    if asking_for_steps(known[:-1]):
+        return _answer(command, [program, IN_STEPS, *known], arguments)
     found = _answer(command, [program, *known], arguments)
-    if command.config_name == "train":  # which has other keys where a head is trained in steps
+    if "".join(known[-1:]).startswith(_OF_FITTING):
         found += _answer(command, [program, IN_STEPS, *known], arguments)
     return list(dict.fromkeys(found))
 
