@@ -194,16 +194,30 @@ def test_folders_of_equal_names_are_not_two_classes(tmp_path: Path, write_photos
 
 def test_faults_of_folders_and_of_images_are_found_in_one_go(tmp_path: Path, write_photos: WritePhotos) -> None:
     write_photos(tmp_path / "train" / "cat", 1)
-    write_photos(tmp_path / "val" / "cow", 1)
+    write_photos(tmp_path / "val" / "cat", 1)
     write(tmp_path / "train" / "cat" / "cut.png", b"")
     (tmp_path / "train" / "dog").mkdir()
 
     with pytest.raises(ConfigErrors) as caught:
         read(tmp_path)
-    empty, unknown, undecodable = caught.value.messages
+    empty, undecodable = caught.value.messages
+    assert "no image in class folder" in empty
+    assert "1 of 3 images" in undecodable
+
+
+def test_splits_of_other_classes_are_refused_before_an_image_is_decoded(
+    tmp_path: Path, write_photos: WritePhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("train/cat", "val/cow"):
+        write_photos(tmp_path / folder, 1)
+    (tmp_path / "train" / "dog").mkdir()
+    monkeypatch.delattr("regraft.data.sources.folder.read_all")
+
+    with pytest.raises(ConfigErrors) as caught:
+        read(tmp_path)
+    empty, unknown = caught.value.messages
     assert "no image in class folder" in empty
     assert "Only in val: cow" in unknown
-    assert "1 of 3 images" in undecodable
 
 
 def test_a_line_names_what_a_check_would_warn_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
 _OF_LAYOUT = frozenset(
     {
         *("no_train", "no_classes", "split_twice", "split_and_class", "split_or_class", "split_in_doubt"),
-        *("splits_below", "splits_in_classes", "classes_in_doubt"),
+        *("splits_below", "splits_in_classes", "classes_in_doubt", "class_sets"),
     }
 )
 """Codes of errors with which the classes and splits that were found may be something else."""
