@@ -26,9 +26,12 @@ def test_the_view_of_a_photo_is_timms(crop_mode, interpolation, image_size, crop
         photo = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         found = eval_view_of_file(torch.from_numpy(np.array(photo)).permute(2, 0, 1), spec)
         difference = (found.int() - transform(photo).int()).abs()
-        # Pillow may resize the other axis first, and rounds in between: by 3 levels in one of a thousand values.
-        assert difference.max() <= 3, (height, width)
-        assert (difference > 2).float().mean() < 0.002, (height, width)
+        # Pillow, from which version on is not documented, resizes some tall images vertically first, torchvision all
+        # images horizontally first, and both round in between: bicubic values next to an edge then differ by 3 levels.
+        # Following one version's order would be wrong with the others that are allowed.
+        is_squashed = crop_mode == "squash" and interpolation == "bicubic" and height > width
+        assert difference.max() <= (3 if is_squashed else 2), (height, width)
+        assert (difference > 2).float().mean() < 0.001, (height, width)
         assert difference.float().mean() < 0.3, (height, width)
 
 
