@@ -225,14 +225,14 @@ def test_each_error_is_reported_once_in_one_line(overrides):
 
 def test_a_sound_command_shows_what_would_train_on_which_data(capsys):
     code, out, err = run_main(["check", *command([])], capsys)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Checking config, model and data ...\n")
     assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; trained stages: head;")
     assert "images: 1,438 train, 359 test; steps an epoch: 1" in out
 
 
 def test_it_says_for_which_options_a_head_is_trained_in_steps(capsys):
     code, out, err = run_main(["check", *command([]), "optimizer.lr=0.1", "data.val_fraction=0.2"], capsys)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Checking config, model and data ...\n")
     assert out.startswith(
         "Nothing is wrong.\nThe head is trained in steps (fitting=steps), because of optimizer.lr=0.1.\n"
     )

@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 def test_the_table_says_who_won(runs, capsys):
     code, out, err = run_main(["compare"], capsys)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Comparing 7 runs ...\n")
     rows = [line for line in out.splitlines() if re.match(r"\s+\d ", line)]
     assert ["0.01" in rows[0], "leader" in rows[0], "0.1" in rows[1], "worse (p" in rows[1]] == [True] * 4
     assert f"failed: {EVIL}" in out

@@ -24,6 +24,7 @@ def run(arguments: Sequence[str]) -> None:
     require_known_flags(arguments)
     if command.other_flags:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
+    say("Checking config, model and data ...", is_error=True)
     lines: dict[int, list[str]] = {}
     require_sound(command, lines)
     why = command.explanations

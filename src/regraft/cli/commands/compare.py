@@ -3,7 +3,7 @@
 Reads files only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from regraft.cli.command import Command
 from regraft.cli.completion import run_references
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 from regraft.core.text import say
+from regraft.data.findings import counted
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _FORMATS = ("table", "csv", "md", "html")
 
 def run(arguments: Sequence[str]) -> None:
     """Prints or writes the leaderboard of some runs; see the command's help."""
-    form, output, board = _compared(arguments)
+    form, output, board = _compared(arguments, lambda step: say(f"{step} ...", is_error=True))
     if form == "table":
         from regraft.report import leaderboard
 
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     """Returns the leaderboard of some runs, and writes it if `output=` is given; see `regraft.compare`."""
-    form, output, board = _compared(list(map(str, arguments)))
+    form, output, board = _compared(list(map(str, arguments)), lambda step: None)
     if output is None and form != "table":
         raise ConfigError("format", "nothing is printed here", got=form, fix="Add output=FILE, or leave it out.")
     if output is not None:
@@ -43,22 +44,25 @@ def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     return board
 
 
-def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"]:
-    """Returns the format, the output file, if any, and the leaderboard."""
+def _compared(arguments: Sequence[str], tell: Callable[[str], None]) -> tuple[str, Path | None, "Leaderboard"]:
+    """Returns the format, the output file, if any, and the leaderboard; `tell` is called when runs are read."""
     references, given = COMMAND.split(arguments)
     output = Path(given["output"]).expanduser() if "output" in given else None
     form = _format(given.get("format"), output)
     folder = Path(output_dir(arguments)).expanduser().resolve()
     references += [given["run"]] if "run" in given else []
 
-    from regraft.evaluation.compare.entries import read_entries
     from regraft.evaluation.compare.finding import find_runs
+
+    found = find_runs(references, folder)
+    if not found:
+        raise MissingFileError("compare", f"there is no run in {folder}", fix="output_dir=PATH looks elsewhere.")
+    tell(f"Comparing {counted(len(found), 'run')}")
+
+    from regraft.evaluation.compare.entries import read_entries
     from regraft.evaluation.compare.leaderboard import make_leaderboard
 
-    entries = read_entries(find_runs(references, folder), folder)
-    if not entries:
-        raise MissingFileError("compare", f"there is no run in {folder}", fix="output_dir=PATH looks elsewhere.")
-    return form, output, make_leaderboard(entries, given.get("metric"))
+    return form, output, make_leaderboard(read_entries(found, folder), given.get("metric"))
 
 
 def _format(given: str | None, output: Path | None) -> str:

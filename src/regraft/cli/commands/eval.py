@@ -14,6 +14,7 @@ from regraft.config import compose
 from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, UnknownNameError
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.evaluation.options import SPLITS, EvaluateOptions, ThresholdMetric
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
 from regraft.runs.find import find_run
@@ -39,13 +40,15 @@ def run(arguments: list[str]) -> None:
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
     """Evaluates; see `regraft.evaluate`."""
     composed = compose.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
-    return _evaluate(composed, overrides).metrics
+    return _evaluate(composed, options_of(composed), overrides).metrics
 
 
 def evaluate_job(composed: DictConfig) -> dict[str, float]:
     """Evaluates the config that Hydra composed; prints the results and writes them into Hydra's folder."""
     hydra = HydraConfig.get()
-    found = _evaluate(composed, hydra.overrides.task)
+    options = options_of(composed)
+    say(f"Evaluating {composed.ckpt_path} on {options.split} ...", is_error=True)
+    found = _evaluate(composed, options, hydra.overrides.task)
     from regraft.evaluation.results import write as write_evaluation
     from regraft.report import evaluation_table
 
@@ -55,9 +58,8 @@ def evaluate_job(composed: DictConfig) -> dict[str, float]:
     return found.metrics
 
 
-def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
+def _evaluate(composed: DictConfig, options: EvaluateOptions, overrides: Sequence[str]) -> "Evaluation":
     """Evaluates a checkpoint on its run's own data, or on other data with the same classes, in any order."""
-    options = options_of(composed)
     with quick_imports():
         from regraft.evaluation.evaluator import Evaluator
         from regraft.evaluation.from_config import target_domain
