@@ -1,6 +1,7 @@
 """What a backbone expects as input, in plain values."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,18 @@ def test_texts_are_cut_by_the_spec_and_not_by_what_the_tokenizer_has_baked_in(sp
     assert short.tolist() == [1, 3, 2]
     assert long.tolist() == [1, 3, 4, 5, 2]
     assert other.tolist() == [1, 3, 0, 2]
+
+
+def test_the_most_tokens_are_more_than_the_special_ones(spec):
+    assert [each.tolist() for each in replace(spec, max_length=3).encode(["a b"])] == [[1, 3, 2]]
+    with pytest.raises(ConfigError, match=r"^model\.max_length: got 2; allowed: 3 or more, .* 2 special tokens"):
+        replace(spec, max_length=2)
+
+
+def test_a_text_has_room_for_more_than_special_tokens(spec):
+    assert replace(spec, max_length=3).encode(["a b"])[0].tolist() == [1, 3, 2]
+    with pytest.raises(ConfigError, match=r"^model\.max_length: got 2; allowed: 3 or more, .* 2 special tokens"):
+        replace(spec, max_length=2)
 
 
 def test_a_batch_is_padded_on_the_right():

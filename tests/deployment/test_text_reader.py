@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from helpers.small_texts import word_model
+from regraft.core.errors import ConfigError
 from regraft.deployment.predict.texts import find_texts
 
 LONG = "the film was good " * 30
@@ -91,6 +92,13 @@ def test_a_file_has_a_text_a_line():
     assert word_model().predict(Path("t.txt"))[1].error == "it isn't UTF-8 (byte 1)"
 
 
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0\0\x10JFIF\n\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_an_image_is_not_a_file_of_texts(content):
+    Path("t.jpg").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^input: t\.jpg isn't a file of texts\. Give a table"):
+        named("t.jpg")
+
+
 def test_lines_come_from_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(b"good\nbad"))))
     assert named("-") == ["good", "bad"]
@@ -112,6 +120,11 @@ def test_a_table_gives_its_column_of_texts(suffix):
     assert named(f"t.{suffix}", data={"text": ["review", "topic"]})[1] == 'a "bad"\nfilm d e f'
     assert named(f"t.{suffix}", data={"text": "elsewhere"}) == [row["review"] for row in rows]
     assert classes(Path(f"t.{suffix}")) == ["positive", "negative"]
+
+
+def test_rows_without_a_text_are_called_by_their_line():
+    Path("t.csv").write_text("text,label\ngood,1\n  ,0\n\0,1\n")
+    assert [each.name for each in word_model().predict(Path("t.csv"))] == ["good", "line 3", "line 4"]
 
 
 def test_rows_that_cannot_be_read_keep_their_place():

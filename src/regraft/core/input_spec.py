@@ -28,6 +28,8 @@ PADDING = -1
 
 _PADDING_STEP = 8
 _EXAMPLE_LENGTH = 32
+_MOST_SPECIAL = 8
+"""Special tokens that a tokenizer adds to a text, at most; a tokenizer is read at once if `max_length` is as small."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,10 @@ class TextSpec(InputSpec):
 
     def __post_init__(self) -> None:
         require(self.max_length >= 1, "model.max_length", self.max_length, "1 token or more")
+        if self.tokenizer is not None and self.max_length <= _MOST_SPECIAL:
+            num_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            allowed = f"{num_special + 1} or more, as the tokenizer adds {num_special} special tokens to a text"
+            require(self.max_length > num_special, "model.max_length", self.max_length, allowed)
 
     @property
     def tokenizer_hash(self) -> str | None:

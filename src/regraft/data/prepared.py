@@ -71,13 +71,14 @@ class PreparedData:
             return
         splits = self._with_groups(self.source.splits())
         task = splits.checked()
+        noun = splits.train.kind
         if not splits.class_names:
-            raise ConfigError("data", f"no training image has a {task.noun}", fix="Name another column as data.label.")
+            raise ConfigError("data", f"no training {noun} has a {task.noun}", fix="Name another column as data.label.")
         if len(splits.class_names) < task.min_names:
             raise ConfigError(
                 "data",
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
-                "images of another class; of a folder, data.root is the one whose subfolders are the classes.",
+                f"{noun}s of another class; of a folder, data.root is the one whose subfolders are the classes.",
             )
         self._require_positive(splits)
         held_out = None if self.folds is None or self.fold is None else (self.folds, self.fold)

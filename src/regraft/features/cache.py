@@ -137,7 +137,7 @@ class FeatureCache:
         shape, stage = "x".join(map(str, layout.shape)), list(self._stages)[depth - 1]
         if not layout.pooled:
             return f"the output of {stage} ({shape}, {self.settings.dtype})"
-        num, width = len(layout.pooled), f"{layout.width:,} numbers an image, {self.settings.dtype}"
+        num, width = len(layout.pooled), f"{layout.width:,} numbers each, {self.settings.dtype}"
         return f"the output of {stage} ({shape}) and the pooled outputs of {num} stage{'s' * (num > 1)} ({width})"
 
     def release(self) -> None:

@@ -19,6 +19,7 @@ from regraft.core.types import Backbone
 from regraft.models.backbones.several import side_by_side
 from regraft.models.heads import Ensemble, NetworkEnsemble
 from regraft.models.stage_outputs import TappedBackbone, tapped
+from regraft.models.weights import OFFLINE_CHOICES
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
@@ -93,6 +94,13 @@ def weights_url(config: Config) -> str | None:
     # Sources that never download don't define it.
     find = getattr(import_module(target_of(model, "model").__module__), "weights_url", None)
     return None if find is None else checked_call(find, "model", {key: model.get(key) for key in ("name", "weights")})()
+
+
+def offline_choices(config: Config) -> str:
+    """Returns what can be done without a network instead of downloading the backbone's weights."""
+    module = import_module(target_of(config["model"], "model").__module__)
+    chosen: str = getattr(module, "OFFLINE_CHOICES", OFFLINE_CHOICES)
+    return chosen
 
 
 def build_placeholder_backbone(config: Config) -> Backbone:

@@ -27,7 +27,7 @@ _IN_FOLDERS = (
     *("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
     *("pytorch_model.pth", "model.pth"),
 )
-_OFFLINE_CHOICES = (
+OFFLINE_CHOICES = (
     "use model=efficientnet_lite0 (its weights come with the install), model.weights=PATH (a local file) or "
     "model.weights=null (from scratch)"
 )
@@ -169,7 +169,7 @@ def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, 
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
 
 
-def require_reachable(url: str, what: str, choices: str = _OFFLINE_CHOICES) -> None:
+def require_reachable(url: str, what: str, choices: str = OFFLINE_CHOICES) -> None:
     """Raises `offline_error` if the host can't be reached; libraries would retry for most of a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
@@ -179,7 +179,7 @@ def require_reachable(url: str, what: str, choices: str = _OFFLINE_CHOICES) -> N
         raise offline_error(what, error, choices) from error
 
 
-def offline_error(what: str, error: BaseException, choices: str = _OFFLINE_CHOICES) -> ConnectionError:
+def offline_error(what: str, error: BaseException, choices: str = OFFLINE_CHOICES) -> ConnectionError:
     """Returns the error for weights that can't be downloaded, with the choices without a network."""
     reason = str(getattr(error, "reason", "")) or type(error).__name__
     return ConnectionError(f"model.weights: can't download {what} ({reason}); without a network {choices}.")

@@ -18,21 +18,21 @@ _VALIDATED = ("val/loss", *(f"val/{task.headline}" for task in TASKS.values()))
 
 
 def show_start(
-    rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run, task: Task
+    rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run, task: Task, nouns: str
 ) -> None:
     """Prints the stages and when they train, the data's classes and splits, and the run's folder."""
     console = Console()
-    print_line(console, sizes_text(sizes, class_names, task))
+    print_line(console, sizes_text(sizes, class_names, task, nouns))
     console.print(render(rows))
     print_line(console, f"run: {run.path}")
 
 
-def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str], task: Task) -> str:
-    """Returns the classes, labels or targets, and the images of each split, on one line."""
-    images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str], task: Task, nouns: str) -> str:
+    """Returns the classes, labels or targets, and the images or texts of each split, on one line."""
+    numbers = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
     names = ", ".join(map(readable, class_names[:_MAX_NAMES])) + (", ..." if len(class_names) > _MAX_NAMES else "")
     noun = task.noun if len(class_names) == 1 else task.nouns
-    return f"{len(class_names)} {noun} ({names}); images: {images}"
+    return f"{len(class_names)} {noun} ({names}); {nouns}: {numbers}"
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:

@@ -31,6 +31,7 @@ from regraft.models.from_config import (
     build_head,
     build_placeholder_backbone,
     head_source,
+    offline_choices,
     weights_url,
 )
 from regraft.models.weights import require_reachable
@@ -228,7 +229,7 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> BackboneAndArchi
     url = weights_url(config)
     if url is None:
         return build_backbone(config)
-    require_reachable(url, f"the weights of {model.get('name')}")
+    require_reachable(url, f"the weights of {model.get('name')}", offline_choices(config))
     return build_placeholder_backbone(config), None
 
 

@@ -122,6 +122,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
     ("arguments", "sentence"),
     [
         (["run=last"], "input: it has no value yet"),
+        (["run=last", "text="], "text: it has no value yet"),
         (["input=x.jpg"], "run: it has no value yet"),
         (["run=last", "input=x.jpg", "input=y.jpg"], "input: it is given 2 times"),
         (["run=last", "input=x.jpg", "y.jpg"], "predict: got 'y.jpg'; allowed: regraft predict run="),

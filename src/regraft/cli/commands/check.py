@@ -85,8 +85,10 @@ def _summary(job: "TrainingJob") -> list[str]:
     if data is None or not data.is_here:
         return [*lines, "The data isn't here, so it hasn't been checked; it is downloaded when training starts."]
     steps = steps_per_epoch(checked.config, data.sizes["train"])
-    note = left_out(checked.config, data.sizes["train"])
-    lines.append(f"{terminal.sizes_text(data.sizes, data.class_names, data.task)}; steps an epoch: {steps:,}")
+    spec = checked.backbone.input_spec
+    note = left_out(checked.config, data.sizes["train"], spec.kind)
+    sizes = terminal.sizes_text(data.sizes, data.class_names, data.task, spec.nouns)
+    lines.append(f"{sizes}; steps an epoch: {steps:,}")
     rates = schedule_text(checked)
     emulated = emulation_note(checked.config, checked.trainer.strategy.root_device)
     return [*lines, *filter(None, (rates, note, emulated))]

@@ -42,7 +42,8 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     given = [key for key in ("input", "text") if value_of(key, arguments) is not None]
     if not given:
         fix = "Add input=PHOTO, a folder, a glob, a list.txt, or - for stdin; or texts: input=TABLE.csv, or text=TEXT."
-        raise ConfigError("input", "it has no value yet", fix=fix)
+        key = "text" if "text" in map(key_of, arguments) else "input"
+        raise ConfigError(key, "it has no value yet", fix=fix)
     if len(given) > 1:
         raise ConfigError("text", "input has a value, too", fix="Give one of them.")
     composed = COMMAND.composed(arguments, _VERBATIM)

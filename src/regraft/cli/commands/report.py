@@ -1,4 +1,4 @@
-"""Write a run's report again, with heat maps of where the model looked: regraft report run=last."""
+"""Write a run's report again, with what mattered in its mistakes: regraft report run=last."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from regraft.runs.find import find_run
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Writes the report of a run, with all images and heat maps; see the command's help."""
+    """Writes the report of a run, with all mistakes and what mattered in them; see the command's help."""
     COMMAND.require_keys(arguments)
     source = find_run(reference_in(arguments), output_dir(arguments), needs_checkpoint=False)
     root = value_of("data.root", arguments)
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     look_beside(trust)
     try:
         with steps_shown() as tell:
-            tell(f"Writing the report of {source.path}, with heat maps")
+            tell(f"Writing the report of {source.path}, with what mattered in its mistakes")
             with quick_imports():
                 from regraft.report.run.writing import findings_of, write_report
 

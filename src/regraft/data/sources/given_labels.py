@@ -72,7 +72,7 @@ def _rows_of_names(labels: Mapping[str, Sequence[tuple[str, ...]]]) -> tuple[dic
     for split, found in labels.items():
         new = sorted({name for each in found for name in each if name not in known})
         if new:
-            raise ConfigError("data", f"{split} has labels without training images: {listed(new)}")
+            raise ConfigError("data", f"{split} has labels that no sample of train has: {listed(new)}")
     rows = {split: [[float(name in each) for name in known] for each in found] for split, found in labels.items()}
     return {split: torch.tensor(found).reshape(-1, len(known)) for split, found in rows.items()}, known
 
@@ -81,7 +81,7 @@ def _class(label: Any, index: int) -> int | str:
     if isinstance(label, np.ndarray | np.generic | Tensor):
         if np.prod(label.shape) != 1:
             reason = f"the label of item {index} has the shape {tuple(label.shape)}"
-            fix = "Use task=multilabel or task=regression for several labels or numbers an image."
+            fix = "Use task=multilabel or task=regression for several labels or numbers each."
             raise ConfigError("data", reason, allowed="one class each, an index or a name", fix=fix)
         label = label.item()
     if isinstance(label, bool | int | str):

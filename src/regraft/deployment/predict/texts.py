@@ -1,6 +1,7 @@
 """Finds the texts of `input=`: a file with a text a line, a table, or lines on stdin. Imports no torch."""
 
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -61,6 +62,9 @@ def _of_lines(file: BufferedReader, name: str) -> Iterator[NamedInput]:
         rest += chunk
         if is_start and rest.startswith(_UTF16_MARKS):
             raise ConfigError("input", f"{name} is in UTF-16", fix="Save it as UTF-8.")
+        if is_start and _is_binary(rest):
+            fix = "Give a table, or a file with a text a line, in UTF-8."
+            raise ConfigError("input", f"{readable(name)} isn't a file of texts", fix=fix)
         if is_start and len(rest) >= len(_UTF8_MARK):
             rest, is_start = rest.removeprefix(_UTF8_MARK), False
         *lines, rest = rest.split(b"\n")
@@ -71,6 +75,15 @@ def _of_lines(file: BufferedReader, name: str) -> Iterator[NamedInput]:
     last = _of_line(rest.removeprefix(_UTF8_MARK) if is_start else rest)
     if last is not None:
         yield last
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether the start of a file is of an image or another file without text; NUL alone may be in UTF-8, too."""
+    try:
+        getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return b"\0" in head
+    return False
 
 
 def _of_line(line: bytes) -> NamedInput | None:
@@ -102,16 +115,21 @@ def _columns_of_run(table: Table, data: Mapping[str, Any]) -> Sequence[str] | No
 
 
 def _rows(table: Table, columns: tuple[str, ...]) -> Iterator[NamedInput]:
-    """Yields the texts of a table; a row that can't be read has no text, and its error is the row's prediction."""
+    """Yields the texts of a table; a row without a text is called by its place, and its error is its prediction."""
     faults: list[tuple[int, str]] = []
-    for _, cells in table.rows(columns, lambda kind, number, detail: faults.append((number, kind))):
+    for number, cells in table.rows(columns, lambda kind, at, detail: faults.append((at, kind))):
         yield from _unreadable(table, faults)
         texts = [text_of(cell) for cell in cells]
-        yield NamedInput(" ".join(texts), joined(texts))
+        text = joined(texts)
+        yield NamedInput(" ".join(texts) if text else _place(table, number), text)
     yield from _unreadable(table, faults)
 
 
 def _unreadable(table: Table, faults: list[tuple[int, str]]) -> Iterator[NamedInput]:
     for number, kind in faults:
-        yield NamedInput(f"{table.unit} {number:,}", ValueError(reason_of(kind)))
+        yield NamedInput(_place(table, number), ValueError(reason_of(kind)))
     faults.clear()
+
+
+def _place(table: Table, number: int) -> str:
+    return f"{table.unit} {number:,}"

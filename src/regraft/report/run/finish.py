@@ -29,7 +29,7 @@ class RunDisplay:
     def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "DataModule") -> None:
         """Prints the stages and when they train, the data, and the run's folder."""
         if self._is_printed:
-            terminal.show_start(rows, data.sizes, data.class_names, run, data.task)
+            terminal.show_start(rows, data.sizes, data.class_names, run, data.task, data.input_spec.nouns)
 
     def show_end(
         self, run: Run, results: dict[str, Any], data: "DataModule", loggers: list[Any], *, with_report: bool

