@@ -63,8 +63,8 @@ def same_findings(samples: CheckedSamples, groups: Sequence[np.ndarray]) -> Iter
     classes, splits = (samples.class_names, samples.labels), (samples.split_names, samples.splits)
     if conflicting:
         sentence = (
-            f"{counted(len(conflicting), f'{noun} is', f'{noun}s are')} in several classes, so all but one of its "
-            "labels are wrong. Keep each in its right class."
+            f"{counted(len(conflicting), f'{noun} is', f'{noun}s are')} in several classes, so all but one of "
+            f"{'its' if len(conflicting) == 1 else 'their'} labels are wrong. Keep each in its right class."
         )
         yield group_finding("conflicting_labels", "error", sentence, samples, conflicting, *classes)
     if leaking:
