@@ -252,3 +252,36 @@ def test_images_without_an_extension_and_with_the_query_of_a_url_are_images(tmp_
     tree = scan(tmp_path, KIND)
     assert tree.classes["train"]["ant"] == ["ant/b.jpg?w=300", "ant/c.PNG?x=1.y", "ant/photo"]
     assert (tree.apart["other"], tree.apart["special"]) == (["ant/README", "ant/d.txt?w=300"], ["ant/dead"])
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ("images/train/0.jpg images/val/0.jpg labels/train/0.txt labels/val/0.txt data.yaml", "YOLO"),
+        ("train/images/0.jpg train/labels/0.txt val/images/0.jpg val/labels/0.txt", "YOLO"),
+        ("train2017/0.jpg val2017/0.jpg annotations/instances_train2017.json", "COCO"),
+        ("train/0.jpg train/_annotations.coco.json", "COCO"),
+        ("JPEGImages/0.jpg Annotations/0.xml ImageSets/Main/train.txt", "Pascal VOC"),
+    ],
+)
+def test_data_of_boxes_is_refused_in_one_sentence(tmp_path: Path, files: str, name: str) -> None:
+    for file in files.split():
+        write(tmp_path / file, b"")
+    (error,) = read(tmp_path).errors
+
+    assert error.sentence.startswith(f"{tmp_path} is laid out as {name}, with boxes in images")
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("photos.zip", "Unpack photos.zip."),
+        ("labels.csv", "Or use the table there: data=table data.path={}/labels.csv."),
+    ],
+)
+def test_what_a_folder_without_classes_holds_is_named(tmp_path: Path, file: str, sentence: str) -> None:
+    write(tmp_path / file, b"")
+    write(tmp_path / "0.jpg", b"")
+    (error,) = read(tmp_path).errors
+
+    assert error.sentence.endswith(sentence.format(tmp_path))

@@ -376,3 +376,10 @@ def test_a_name_that_is_no_text_is_a_fault_of_its_row(photos: Path) -> None:
 def test_the_command_for_a_check_can_be_copied() -> None:
     source = TableSource(path={"train": "/a b/train.csv", "test": "/t.csv"}, root="/photos")
     assert shlex.split(source._check)[-2:] == ["data.path={train:'/a b/train.csv',test:/t.csv}", "data.root=/photos"]
+
+
+def test_the_json_of_boxes_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (message,) = errors_of(tmp_path / "a.json")
+
+    assert "a.json is in COCO's format" in message

@@ -12,6 +12,7 @@ from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of
 from regraft.data.images.file_reading.problems import NUM_BYTES
 from regraft.data.sources import layout
+from regraft.data.sources.box_layouts import CUT_OUT, box_layout
 from regraft.data.sources.tree import ALL_ARE_CLASSES, NAME_THE_SPLITS, FileKind, Tree, class_errors
 
 _KINDS = {
@@ -39,6 +40,10 @@ def scan(root: Path, kind: FileKind, splits: dict[str, str] | None = None) -> Tr
     if splits is None:
         scanner.require_classes()
     tree.errors.extend(class_errors(tree))
+    boxes = box_layout(root, tree.folders.values()) if tree.errors and kind.noun == "image" else ""
+    if boxes:  # what the folders lack as classes doesn't help then
+        sentence = f"{root} is laid out as {boxes}, with boxes in images and not a class of each. {CUT_OUT}."
+        tree.errors[:] = [Finding("boxes", "error", sentence, items_of(["."]))]
     return tree
 
 

@@ -9,15 +9,16 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from regraft.core.errors import MissingFileError, listed
-from regraft.data.findings import Finding, Item, items_of
+from regraft.data.findings import Finding, Item, items_of, readable
 from regraft.data.tables.reading import SUFFIXES
 
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _OF_LAYOUT = frozenset(
     {
         *("no_train", "no_classes", "split_twice", "split_and_class", "split_or_class", "split_in_doubt"),
-        *("splits_below", "splits_in_classes", "classes_in_doubt", "class_sets"),
+        *("splits_below", "splits_in_classes", "classes_in_doubt", "class_sets", "boxes"),
     }
 )
 """Codes of errors with which the classes and splits that were found may be something else."""
@@ -99,7 +100,7 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
     for split, classes in tree.classes.items():
         folder, folders = tree.root / tree.folders[split], tree.class_folders[split]
         if not classes and not (split == "train" and tree.errors):  # which say what to do
-            fix = "" if split == "train" else " Add them, or remove the folder."
+            fix = _held_instead(folder) if split == "train" else " Add them, or remove the folder."
             sentence = f"{folder} has no class folders; {tree.kind.expected}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
@@ -125,6 +126,16 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
         unknown = sorted(tree.classes[split].keys() - tree.classes["train"].keys())
         if unknown:
             yield _unknown_classes(tree, split, unknown)
+
+
+def _held_instead(folder: Path) -> str:
+    """Returns a sentence on the archives or tables that a folder without classes holds, empty if it has none."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    archives = [readable(name) for name in names if name.lower().endswith(_ARCHIVES)]
+    tables = [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
+    if archives:
+        return f" Unpack {listed(archives)}."
+    return f" Or use the table there: data=table data.path={readable(str(folder / tables[0]))}." if tables else ""
 
 
 def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:

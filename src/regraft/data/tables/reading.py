@@ -104,6 +104,9 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
     else:
         found = ","
         columns = _parquet_columns(path) if kind == "parquet" else _json_columns(path, encoding)
+    if kind == "json" and {"images", "annotations"} <= set(columns):
+        reason = f"{readable(str(path))} is in COCO's format, with boxes or captions and not a class of each image"
+        raise ConfigError("data.path", reason, fix="Write a table with a row for each image.")
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         reason = f"{readable(str(path))} has several columns called {listed(map(readable, twice))}"
