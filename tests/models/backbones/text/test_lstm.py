@@ -174,8 +174,9 @@ def test_embeddings_begin_with_the_vectors_of_a_file(tmp_path, caplog):
         backbone = made(vectors=str(file), embedding_dim=None)
     assert vector_of(backbone, "bad").tolist() == pytest.approx([-1, 0.5, 2e-3])
     assert vector_of(backbone, "film").tolist() == [4, 5, 6]
-    # Zeros would be padding.
-    assert 0 < vector_of(backbone, "is").abs().max() < 1e-6
+    # Zeros would be padding, also where dropout leaves a part of them.
+    assert (vector_of(backbone, "is") > 0).all()
+    assert vector_of(backbone, "is").max() < 1e-6
     assert caplog.messages == [f"40.0 % of the 10 words of the vocabulary are in {file}."]
 
 

@@ -139,7 +139,7 @@ class WordEmbeddings(nn.Module):
         for word, vector in found.items():
             rows[words[word]] = torch.from_numpy(vector)
         # A row of zeros would be taken for padding.
-        rows[~rows.any(1), 0] = torch.finfo(rows.dtype).eps
+        rows[~rows.any(1)] = torch.finfo(rows.dtype).eps
         self._report(len(found), len(words), f"are in {vectors}")
 
     def _report(self, number: int, total: int, where: str) -> None:
