@@ -121,9 +121,10 @@ class DataModule(pl.LightningDataModule):
             raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
 
     def with_input_spec(self, input_spec: InputSpec) -> Self:
-        """Returns a datamodule of the same samples for another backbone; nothing is read again."""
+        """Returns a datamodule of the same samples, which have been read; ConfigError if the backbone takes others."""
         other = copy.copy(self)
         other.inputs = self._inputs_of(input_spec)
+        require_kind(self._prepared, other.inputs)
         return other
 
     def with_batch_size(self, batch_size: int) -> Self:

@@ -19,6 +19,8 @@ _INPUTS = {"image": "regraft.data.images.inputs:ImageInputs", "text": "regraft.d
 PIXEL_OPTIONS = ("background", "value_range", "cache")
 """Options of `DataModule` that the configs of other data than images lack."""
 
+_OF_TEXTS = "Use a model of texts, such as model=minilm; regraft auto and regraft rank take images alone."
+
 
 @dataclass(frozen=True)
 class InputOptions:
@@ -64,7 +66,7 @@ def require_kind(prepared: PreparedData, inputs: Inputs) -> None:
     """Raises ConfigError if the samples aren't of the kind that the backbone takes."""
     found, expected = prepared.splits.train.kind, inputs.kind
     if found != expected:
-        fix = "Use a model of texts, such as model=minilm." if found == "text" else "Use a model of images."
+        fix = _OF_TEXTS if found == "text" else "Use a model of images."
         raise ConfigError("model", f"it takes {expected}s, and the data holds {found}s", fix=fix)
 
 

@@ -134,3 +134,7 @@ def test_texts_and_images_need_models_of_their_own() -> None:
         DataModule(Sentences(), ImageSpec(8)).setup()
     with pytest.raises(ConfigError, match="model: it takes texts, and the data holds images"):
         DataModule(DigitsSource(), TextSpec(8, WORDS)).setup()
+    images = DataModule(DigitsSource(), ImageSpec(8))
+    images.setup()
+    with pytest.raises(ConfigError, match="model: it takes texts, and the data holds images"):
+        images.with_input_spec(TextSpec(8, WORDS))
