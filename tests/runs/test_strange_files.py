@@ -12,7 +12,7 @@ from helpers.written import written_run
 
 FILES = (
     *("state.json", "config.yaml", "results.json", "metrics.csv", "provenance.json", "heads.json"),
-    *("traceback.txt", "predictions.safetensors", "calibration.json", "skipped_images.json"),
+    *("traceback.txt", "predictions.safetensors", "calibration.json", "skipped.json"),
     *(".hydra/overrides.yaml", ".hydra/hydra.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"),
 )
 

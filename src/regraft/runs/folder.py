@@ -24,7 +24,7 @@ LAYOUT_VERSION = 1
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
-SKIPPED = "skipped_images.json"
+SKIPPED = "skipped.json"
 PROBE = "heads.json"
 """The heads that a probe compared, of which the run is the best."""
 _WRITTEN_FIRST = {".hydra", ".running", STATE}

@@ -181,7 +181,7 @@ def _end(run: Run, results: dict[str, Any], parts: "Parts", trainer: Any) -> Non
     if heads := read_json(run.path / PROBE):
         results["heads"] = heads
     if parts.data.skipped:
-        results["num_skipped_images"] = len(parts.data.skipped)
+        results["num_skipped"] = len(parts.data.skipped)
     if not trainer.fast_dev_run:
         write_tensors(parts.module, run)
     run.write_results(results)

@@ -229,7 +229,7 @@ def test_a_resumed_run_keeps_its_data_wherever_it_is_resumed_from(tmp_path, monk
     monkeypatch.chdir(tmp_path / "p2")
     resumed = regraft.train([f"ckpt_path={run.path}", "trainer.max_epochs=2"])
     assert resumed.config["data"]["root"] == str(tmp_path / "p1" / "photos")
-    with pytest.raises(ValueError, match="these aren't the images and labels"):
+    with pytest.raises(ValueError, match="these aren't the samples and labels"):
         regraft.train([f"ckpt_path={run.path}", "trainer.max_epochs=3", "data=folder", "data.root=photos"])
 
 
@@ -396,10 +396,10 @@ def test_damaged_images_are_told_before_the_training(photos, tmp_path):
 def test_damaged_images_are_left_out_of_the_run_and_of_all_that_follows_from_it(photos, capsys):
     run = regraft.train([*TRAINING, "data.on_error=skip"])
 
-    skipped = json.loads((run.path / "skipped_images.json").read_text())
+    skipped = json.loads((run.path / "skipped.json").read_text())
     assert skipped.keys() == SKIPPED.keys()
     assert all(skipped[path].startswith(reason) for path, reason in SKIPPED.items())
-    assert run.results["num_skipped_images"] == 2
+    assert run.results["num_skipped"] == 2
     assert regraft.evaluate([f"run={run.path}"])["test/acc"] == run.metrics["test/acc"]
 
     for path in SKIPPED:
