@@ -97,9 +97,9 @@ def test_numbers_of_folds_that_are_not_valid(folds: int | None, fold: int | None
 
 
 def test_too_few_images_or_groups() -> None:
-    with pytest.raises(ConfigError, match=r"data.folds: got 5; no class has more than 3 images"):
+    with pytest.raises(ConfigError, match=r"data.folds: got 5; no class has more than 3 samples"):
         fold_numbers(torch.tensor([0, 0, 0, 1]), None, 5, 0)
     with pytest.raises(ConfigError, match=r"data.folds: got 3; there are 2 groups"):
         fold_numbers(torch.tensor([0] * 9), np.array(list("ababababa")), 3, 0)
-    with pytest.raises(ConfigError, match="all images belong to the group a"):
+    with pytest.raises(ConfigError, match="all samples belong to the group a"):
         grouped_split(torch.tensor([0, 1]), np.array(["a", "a"]), 0.5, 0, "data.val_fraction")

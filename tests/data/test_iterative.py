@@ -47,7 +47,7 @@ def test_each_label_and_each_fold_has_its_share(seed):
 def test_folds_of_rows_without_a_common_combination():
     rows = torch.eye(12, dtype=torch.int64)
     assert np.bincount(fold_numbers(rows, None, 4, 0)).tolist() == [3] * 4
-    with pytest.raises(ConfigError, match="there are 12 images; allowed: at most 12"):
+    with pytest.raises(ConfigError, match="there are 12 samples; allowed: at most 12"):
         fold_numbers(rows, None, 13, 0)
 
 

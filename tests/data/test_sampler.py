@@ -70,12 +70,14 @@ def test_ranks_share_the_batches_of_one_process(num_samples: int) -> None:
 
 
 def test_more_processes_than_samples_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"2 training images can't feed 3 processes.*Use trainer\.devices=2"):
+    with pytest.raises(ValueError, match=r"2 training samples can't feed 3 processes.*Use trainer\.devices=2"):
         train_batches(2, 4, 0, 3)
 
 
 def test_more_processes_than_evaluated_samples_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"2 validation or test images can't feed 3 processes.*Use trainer\.devices=2"):
+    with pytest.raises(
+        ValueError, match=r"2 validation or test samples can't feed 3 processes.*Use trainer\.devices=2"
+    ):
         EvalBatches(torch.arange(2), 4, 0, 3)
 
 

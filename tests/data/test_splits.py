@@ -71,7 +71,7 @@ def test_a_validation_split_has_its_fraction_of_all(counts: list[int], fraction:
 
 
 def test_nothing_to_carve_is_an_error_with_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Add images, or use data\.val_fraction=0"):
+    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Add some, or use data\.val_fraction=0"):
         stratified_split(torch.arange(5), 0.1, seed=0, key="data.val_fraction")
 
 

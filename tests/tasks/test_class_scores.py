@@ -51,14 +51,14 @@ def test_what_an_absent_class_leaves_undefined_is_said(drawn):
     found = scores(probabilities[targets != 3], targets[targets != 3], NAMES)
     assert found.per_class[3].auroc is None
     assert found.per_class[3].num_images == 0
-    assert "1 of 7 have no image: d." in found.undefined["auroc"]
+    assert "1 of 7 have no sample: d." in found.undefined["auroc"]
     assert np.isfinite(list(found.metrics.values())).all()
 
 
 def test_a_single_image_is_enough():
     found = scores(np.array([[0.25, 0.75]]), np.array([1]), ("cat", "dog"))
     assert "auroc" not in found.metrics
-    assert "all images are of one class" in found.undefined["auroc"]
+    assert "all samples are of one class" in found.undefined["auroc"]
     assert found.metrics["acc"] == found.metrics["balanced_acc"] == 1
     assert found.metrics["log_loss"] == pytest.approx(-np.log(0.75))
     assert found.confusion.tolist() == [[0, 0], [0, 1]]
@@ -69,7 +69,7 @@ def test_a_certain_mistake_costs_much_but_is_finite():
 
 
 def test_outputs_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match=r"not a number for 1 of 2 images \(the first is number 1\)"):
+    with pytest.raises(ValueError, match=r"not a number for 1 of 2 samples \(the first is number 1\)"):
         scores(np.array([[0.5, 0.5], [np.nan, 0.5]]), np.array([0, 1]), ("a", "b"))
 
 

@@ -56,7 +56,7 @@ def test_a_label_that_no_image_has_is_left_out_and_said(drawn):
     lacking = targets * [1, 1, 0, 1]
     found = scores(probabilities, lacking, NAMES)
     assert found.per_class[2].ap is found.per_class[2].auroc is None
-    assert "1 of 4 have no image: blue." in found.undefined["map"]
+    assert "1 of 4 have no sample: blue." in found.undefined["map"]
     assert found.metrics["map"] == pytest.approx(
         sk.average_precision_score(lacking[:, [0, 1, 3]], probabilities[:, [0, 1, 3]])
     )

@@ -30,7 +30,7 @@ def test_steps_are_those_that_are_taken_and_images_that_are_left_out_are_named(
     ]
     taken = [key for batches in ranks for key in batches]
     assert data_checks.steps_per_epoch(config, num_images) == num_steps == len(taken) // devices
-    note = data_checks.left_out(config, num_images)
+    note = data_checks.left_out(config, num_images, "image")
     assert note is None if said is None else note.startswith(said)
     num_left = num_images - sum(len(key.indices) for key in taken)
     assert (num_left > 0) == (said is not None)

@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     diverging = [*KEPT, "freezing=none", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant"]
     with pytest.raises(
         ValueError,
-        match=r"train/loss is nan in epoch 0, step \d+, on the images \d+, .*No checkpoint had been written",
+        match=r"train/loss is nan in epoch 0, step \d+, on the samples \d+, .*No checkpoint had been written",
     ) as error:
         regraft.train(diverging)
     assert "Lower optimizer.lr" in str(error.value)

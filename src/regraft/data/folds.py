@@ -36,7 +36,7 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     """
     if groups is None and strata.ndim > 1:
         if len(strata) < folds:
-            reason, allowed = f"there are {len(strata)} images", f"at most {len(strata)}"
+            reason, allowed = f"there are {len(strata)} samples", f"at most {len(strata)}"
             raise ConfigError("data.folds", reason, got=folds, allowed=allowed)
         return iterative_folds(strata, folds, seed).numpy()
     if groups is not None and (num := len(np.unique(groups))) < folds:
@@ -46,7 +46,7 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     classes = strata.numpy()
     most = int(np.bincount(classes).max())
     if most < folds:
-        raise ConfigError("data.folds", f"no class has more than {most} images", got=folds, allowed=f"at most {most}")
+        raise ConfigError("data.folds", f"no class has more than {most} samples", got=folds, allowed=f"at most {most}")
     return _parts(classes, groups, folds, seed)
 
 
@@ -61,7 +61,7 @@ def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int
     """
     num_groups = len(np.unique(groups))
     if num_groups < 2:
-        reason = f"all images belong to the group {groups[0]}, so none can be set aside"
+        reason = f"all samples belong to the group {groups[0]}, so none can be set aside"
         raise ConfigError(key, reason, got=fraction, fix=f"Use {key}=0, or other groups.")
     if strata.ndim > 1:
         parts = _parts_of_labels(strata.numpy(), groups, min(_MOST_PARTS, num_groups), seed)

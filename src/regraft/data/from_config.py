@@ -57,7 +57,7 @@ def require_same_data(data: Any, checkpoint: Checkpoint) -> None:
     if data.fingerprint != checkpoint.fingerprint:
         raise ConfigError(
             "data",
-            f"these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
+            f"these aren't the samples and labels that {checkpoint.path} was trained on (fingerprint "
             f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run resumes with its own data; "
             f"give the place where it lies with {key_of_place(checkpoint.config['data'])}.",
         )

@@ -24,7 +24,7 @@ def shared_groups(groups: Mapping[str, Collection[str]]) -> list[ConfigError]:
             if shared:
                 names = listed(map(readable, shared))
                 reason = f"{counted(len(shared), 'group')} in both {split} and {other}: {names}"
-                fix = "Correct the splits, or give all images as train, from which the others are carved by group."
+                fix = "Correct the splits, or give all samples as train, from which the others are carved by group."
                 found.append(ConfigError("data.group", reason, fix=fix))
     return found
 
@@ -46,7 +46,7 @@ def grouped_by_pattern(samples: Mapping[str, Any], pattern: str) -> dict[str, An
     found, errors = {}, []
     for split, each in samples.items():
         if not hasattr(each, "name"):
-            reason = "these images are in memory, without the names of files"
+            reason = "these samples are in memory, without the names of files"
             raise ConfigError("data.group_pattern", reason, got=pattern)
         names = [each.name(index) for index in range(len(each))]
         names = names if "/" in pattern else [name.rpartition("/")[2] for name in names]

@@ -76,7 +76,7 @@ class TrainBatches(Sampler[BatchKey]):
         if num_samples < num_replicas:
             raise ConfigError(
                 "data",
-                f"{num_samples} training images can't feed {num_replicas} processes. "
+                f"{num_samples} training samples can't feed {num_replicas} processes. "
                 f"Use trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots.",
             )
         self._order = order
@@ -124,7 +124,7 @@ class EvalBatches(Sampler[BatchKey]):
         if len(indices) < num_replicas:
             raise ConfigError(
                 "data",
-                f"{len(indices)} validation or test images can't feed {num_replicas} processes. "
+                f"{len(indices)} validation or test samples can't feed {num_replicas} processes. "
                 f"Use trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction.",
             )
         self._indices = indices.numpy()[rank::num_replicas]

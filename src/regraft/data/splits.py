@@ -126,7 +126,7 @@ def _require_shots(counts: Tensor, noun: str, names: Sequence[str], shots: int) 
         rarest = int(counts.argmin())
         raise ConfigError(
             "data.shots",
-            f"got {shots}, but {noun} {names[rarest]!r} has {int(counts[rarest])} training images "
+            f"got {shots}, but {noun} {names[rarest]!r} has {int(counts[rarest])} training samples "
             f"beside those of validation and test. Use data.shots={int(counts[rarest])} or less, or smaller splits.",
         )
 
@@ -179,7 +179,7 @@ def stratified_split(
     if len(carved) == 0:
         raise ConfigError(
             key,
-            f"got {fraction}, but no class has 2 or more images, so none can be set aside. Add images, or use {key}=0.",
+            f"got {fraction}, but no class has 2 or more samples, so none can be set aside. Add some, or use {key}=0.",
         )
     is_kept = torch.ones(len(labels), dtype=torch.bool)
     is_kept[carved] = False

@@ -81,7 +81,7 @@ def shift_of_classes(
     """
     is_shared = np.isin(targets, np.unique(target_targets))
     if not is_shared.any():
-        raise ConfigError("shift", "the folder has no class in common with the run's own images")
+        raise ConfigError("shift", "it has no class in common with the run's own data")
     source = _accuracy(predicted[is_shared] == targets[is_shared])
     target = _accuracy(target_predicted == target_targets)
     per_class = [
@@ -122,7 +122,7 @@ def shift_of_outputs(
     ]
     kept = [index for index, row in enumerate(rows) if row.drop is not None]
     if not kept:
-        raise ConfigError("shift", f"it has no {task.noun} in common with the run's own images")
+        raise ConfigError("shift", f"it has no {task.noun} in common with the run's own data")
     kept_names = [names[index] for index in kept]
 
     def figure(values: np.ndarray, true: np.ndarray) -> Figure:

@@ -30,9 +30,9 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     if is_right.all():
         raise ConfigError(
             "calibrate",
-            f"all {len(targets):,} images of {split} are classified correctly, so no temperature is the best: the "
+            f"all {len(targets):,} samples of {split} are classified correctly, so no temperature is the best: the "
             "lower, the better",
-            fix="Give more or harder images to fit it on, or leave calibrate out.",
+            fix="Give more or harder ones to fit it on, or leave calibrate out.",
         )
     # The slope of the log loss at an infinite temperature, where all classes are equally probable.
     if gain <= 0:

@@ -39,7 +39,7 @@ def fit(
     detections = task.detections(targets, names, positive)
     if all(is_true.all() or not is_true.any() for is_true in detections.values()):
         what = listed([names[index] for index in detections])
-        raise ConfigError("calibrate", f"of the {len(targets):,} images of val either all or none are of {what}")
+        raise ConfigError("calibrate", f"of the {len(targets):,} samples of val either all or none are of {what}")
     fitted = {index: _best(is_true, outputs[:, index], metric, names[index]) for index, is_true in detections.items()}
     values = task.thresholds(fitted, len(names))
     before, after = (

@@ -115,7 +115,7 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
             able = ", ".join(each for each in known if each in widths)
             raise ConfigError(
                 "head.stages",
-                f"stage {name} does not give one floating tensor with a part for each image, so it can't be pooled",
+                f"stage {name} does not give one floating tensor with a part for each input, so it can't be pooled",
                 fix=f"Leave it out: head.stages=[{able}].",
             )
     return TappedBackbone(backbone, {name: widths[name] for name in known if name in names})

@@ -19,7 +19,7 @@ def show(entries: Sequence[EntryInfo], store: Path) -> None:
     """Prints a row per entry, and the total."""
     if entries:
         table = Table("key", "what", title="Stored features and images", title_justify="left")
-        for heading in ("images", "size", "last used"):
+        for heading in ("rows", "size", "last used"):
             table.add_column(heading, justify="right")
         for entry in entries:
             used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")

@@ -76,7 +76,7 @@ def sentences(board: Leaderboard) -> list[str]:
     if comparisons:
         said += _against(board, comparisons)
     for heading in out_of_fold_headings(board):
-        said.append(f"{heading}: on all images, each predicted by the run that it was held out from.")
+        said.append(f"{heading}: on all samples, each predicted by the run that it was held out from.")
     data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
     if len(data - {None}) > 1:
         said.append(f"The runs are of {len(data - {None})} data sets; ranks across data sets mean little.")
@@ -130,11 +130,11 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
         split = made[0].split
         methods = " or ".join(dict.fromkeys(comparison.method for comparison in made))
         said.append(
-            f"How: difference in {split} {made[0].quality[0]} on the same images; {methods}; {LEVEL:.0%} intervals, "
+            f"How: difference in {split} {made[0].quality[0]} on the same samples; {methods}; {LEVEL:.0%} intervals, "
             f"each by itself; p adjusted by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
         )
         if board.metric.startswith(f"{split}/"):
-            flattered = "The leader was chosen on the same images that it is compared on, which favours it"
+            flattered = "The leader was chosen on the same samples that it is compared on, which favours it"
             other = f"val/{board.metric.partition('/')[2]}"
             is_elsewhere = split == "test" and other in board.metrics
             said.append(f"{flattered}{f'; metric={other} picks it on others.' if is_elsewhere else '.'}")

@@ -31,7 +31,7 @@ _STEPS_OF_A_RUN = (
 )
 _SCHEDULED_RATES = ("base_lrs", "_last_lr")
 _REASONS = {
-    "data": "the rest of the training uses the run's own images, splits and batches",
+    "data": "the rest of the training uses the run's own samples, splits and batches",
     "features": "the rest of the training uses the run's own features",
     "model": "the weights are those of the run's own backbone",
     "head": "the weights are those of the run's own head",

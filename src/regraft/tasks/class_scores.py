@@ -119,7 +119,7 @@ class Outputs:
         lacking = [row.name for row in self.per_class if not row.num_images]
         if not lacking:
             return ""
-        return f"of the other classes; {len(lacking):,} of {len(self.per_class):,} have no image: {listed(lacking)}."
+        return f"of the other classes; {len(lacking):,} of {len(self.per_class):,} have no sample: {listed(lacking)}."
 
     @property
     def positive_text(self) -> str:
@@ -130,7 +130,7 @@ class Outputs:
     def area_text(self) -> str:
         """Why the areas under the ROC curves are undefined, or which classes have none."""
         if len(self.with_images) == 1:
-            return "undefined: all images are of one class, so there is none to tell it from."
+            return "undefined: all samples are of one class, so there is none to tell it from."
         return self.without_images_text
 
 
@@ -158,7 +158,7 @@ def scores(
     A metric with a 95 % interval has its ends beside it, as `acc_low` and `acc_high`. The arguments are those of
     `Outputs`, of at least one image and two classes; a probability that isn't finite is a ValueError.
     """
-    assert len(targets), "a split has images"
+    assert len(targets), "a split has samples"
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
     require_finite(probabilities)
     outputs = Outputs(probabilities, targets, class_names, positive_index(class_names, positive), thresholds)

@@ -171,13 +171,13 @@ class LabelOutputs:
     @property
     def without_positives_text(self) -> str:
         """Which labels no image has; empty if there are none."""
-        return _left_out([row.name for row in self.per_label if row.ap is None], len(self.names), "no image")
+        return _left_out([row.name for row in self.per_label if row.ap is None], len(self.names), "no sample")
 
     @property
     def without_area_text(self) -> str:
         """Which labels all images or none have; empty if there are none."""
         lacking = [row.name for row in self.per_label if row.auroc is None]
-        return _left_out(lacking, len(self.names), "either no image or all of them")
+        return _left_out(lacking, len(self.names), "either no sample or all of them")
 
 
 def average_precisions(is_true: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:

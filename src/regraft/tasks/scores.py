@@ -54,7 +54,7 @@ def require_finite(outputs: np.ndarray) -> None:
     if len(bad):
         raise ConfigError(
             "eval",
-            f"the model's output is not a number for {len(bad):,} of {len(outputs):,} images (the first is number "
+            f"the model's output is not a number for {len(bad):,} of {len(outputs):,} samples (the first is number "
             f"{bad[0]}): its weights or its precision are broken",
             fix="Try trainer.precision=32-true, or another checkpoint.",
         )

@@ -76,7 +76,7 @@ class ValueOutputs:
         if not lacking:
             return ""
         if len(lacking) == len(self.names):
-            return "undefined: all values are equal, or there is a single image."
+            return "undefined: all values are equal, or there is a single sample."
         return f"of the other targets; the values of these are all equal: {listed(lacking)}."
 
     @cached_property

@@ -62,7 +62,7 @@ def steps_per_epoch(config: Config, num_images: int) -> int:
     return math.ceil(_batches_per_epoch(config, num_images) / config["trainer"]["accumulate_grad_batches"])
 
 
-def left_out(config: Config, num_images: int, noun: str = "image") -> str | None:
+def left_out(config: Config, num_images: int, noun: str) -> str | None:
     """Returns a sentence on the training inputs that each epoch leaves out; None if there are none."""
     if full_batch_optimizer(config) is not None:
         return None

@@ -28,10 +28,10 @@ def diverged_in_batch(module: pl.LightningModule, loss: Tensor, indices: Tensor,
     """Returns the error of a batch's training loss.
 
     Args:
-        indices: of the batch's images in the training data.
+        indices: of the batch's samples in the training data.
     """
     shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
-    where = f"in epoch {module.current_epoch}, step {step}, on the images {shown} (indices in the training data)"
+    where = f"in epoch {module.current_epoch}, step {step}, on the samples {shown} (indices in the training data)"
     return _diverged(module, step, f"train/loss is {float(loss)} {where}", or_else=_SKIP)
 
 

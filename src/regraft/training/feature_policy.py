@@ -133,7 +133,7 @@ def why_not_worthwhile(
     """
     limit = limit_of(config["trainer"])
     if limit is not None:
-        return f"with trainer.{limit} a run looks at some of the images only; features.cache=on stores all of them."
+        return f"with trainer.{limit} a run looks at a part of the data only; features.cache=on stores all of them."
     depths = sorted({part.depth for part in cuts if part.depth})
     missing = sum(frozen.num_missing(split, depths) for split in views.values())
     num_images = sum(len(split[0]) for split in views.values())
@@ -170,7 +170,7 @@ def require_full_batch(
         (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),
          "it trains the head alone; use freezing=linear_probe"),
         (not is_none(augment), "it needs the same images in each epoch; use augment=none"),
-        (config["data"]["sampler"] != "shuffle", "it needs the same images in each epoch; use data.sampler=shuffle"),
+        (config["data"]["sampler"] != "shuffle", "it needs the same samples in each epoch; use data.sampler=shuffle"),
         (config["head"].get("dropout", 0) > 0, "it needs the same loss each time; use head.dropout=0"),
         (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0,
          f"{instead}; leave penalty.l1 and penalty.l2 out"),

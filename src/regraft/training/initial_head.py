@@ -66,7 +66,8 @@ def start_from_closed_form(
         return
     needed, limit = 4e-9 * data.sizes["train"] * module.backbone.num_features, memory_limit() / 1e9
     if needed > limit:
-        reason = f"the features of all images take {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB)"
+        what = f"the features of all {data.input_spec.nouns}"
+        reason = f"{what} take {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB)"
         raise ConfigError(_KEY, reason, got=0, fix=_IN_STEPS)
     features, labels = _features(module, data, device)
     weights = fitting_weights(module.loss, labels, module.weights_of(data.indices("train")))

@@ -242,8 +242,8 @@ def resolve_class_weights(
         if empty:
             raise ConfigError(
                 "loss.class_weights",
-                f"'balanced' needs training images of each class; without any: class {', '.join(empty)}",
-                fix=f"Add images, drop the class, or give {num_classes} numbers.",
+                f"'balanced' needs training samples of each class; without any: class {', '.join(empty)}",
+                fix=f"Add some, drop the class, or give {num_classes} numbers.",
             )
         return sum(class_counts) / (num_classes * torch.tensor(class_counts, dtype=torch.float32))
     if len(class_weights) != num_classes:

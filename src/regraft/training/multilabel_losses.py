@@ -123,7 +123,7 @@ def _resolved(pos_weight: Any, label_counts: Sequence[int], num_samples: int) ->
         require(pos_weight == "balanced", "loss.pos_weight", pos_weight, allowed)
         extreme = [index for index, count in enumerate(label_counts) if not 0 < count < num_samples]
         if extreme:
-            reason = f"'balanced' needs training images with and without each label; label {extreme[0]} lacks one kind"
+            reason = f"'balanced' needs training samples with and without each label; label {extreme[0]} lacks one kind"
             raise ConfigError("loss.pos_weight", reason, fix="Leave that label out, or give a number for each.")
         counts = torch.tensor(label_counts, dtype=torch.float32)
         return (num_samples - counts) / counts

@@ -149,7 +149,7 @@ def _warn_of_unused_fraction(config: dict[str, Any], keys: Sequence[str]) -> Non
     fraction = config["data"].get("val_fraction")
     if "data.val_fraction" in keys and fraction and config["data"].get("refit") and was_fitted_in_closed_form(config):
         log.warning(
-            "data.val_fraction=%s holds no images out, because the head is fitted on all of them and its val/ figures "
+            "data.val_fraction=%s holds nothing out, because the head is fitted on all samples and its val/ figures "
             "are cross-validated; data.refit=false holds them out.",
             fraction,
         )

@@ -48,9 +48,9 @@ def refit_errors(config: Config) -> list[ConfigError]:
     """Returns why a run can't be fitted twice."""
     reasons = []
     if needs_processes(config["trainer"]):
-        reasons.append("a run that is fitted again on all images takes one process")
+        reasons.append("a run that is fitted again on all samples takes one process")
     if _watches_validation(config["scheduler"]):
-        reasons.append("scheduler.monitor watches validation, which the second fit, on all images, doesn't have")
+        reasons.append("scheduler.monitor watches validation, which the second fit, on all samples, doesn't have")
     return [ConfigError("data.refit", reason, got=True, fix="Use data.refit=false.") for reason in reasons]
 
 
@@ -61,7 +61,7 @@ def require_same_length(config: Config, checkpoint: Checkpoint) -> None:
     for key in ("max_epochs", "max_steps"):
         old, new = checkpoint.config["trainer"][key], config["trainer"][key]
         if old != new:
-            reason = f"the run has chosen its epochs by validation and is fitted again on all images; it has {old}"
+            reason = f"the run has chosen its epochs by validation and is fitted again on all samples; it has {old}"
             raise ConfigError(f"trainer.{key}", reason, got=new, fix="Leave it out, or start a new run.")
 
 

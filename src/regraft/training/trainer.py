@@ -61,7 +61,7 @@ _OURS = {
     "use_distributed_sampler": "each process draws its own batches",
     "enable_model_summary": "a table of what trains is printed",
     "enable_checkpointing": "what is kept is chosen with callbacks.checkpoint and callbacks.best",
-    "overfit_batches": "which images there are is chosen with data.fraction and data.shots",
+    "overfit_batches": "which samples there are is chosen with data.fraction and data.shots",
 }
 _INCOMPATIBLE: dict[type, str] = {
     StochasticWeightAveraging: "its average is made after the last checkpoint, so that other weights would be tested. "

@@ -177,7 +177,7 @@ def test_another_split_to_pick_the_leader_on_is_named_where_there_is_one(capsys)
     for name, acc in (("a", 0.9), ("b", 0.7)):
         made_run(f"digits/{name}", acc=acc, lr=acc, rows=[])
         made_run(f"validated/{name}", acc=acc, lr=acc)
-    flattered = "The leader was chosen on the same images that it is compared on, which favours it"
+    flattered = "The leader was chosen on the same samples that it is compared on, which favours it"
     assert f"{flattered}.\n" in run_main(["compare", "digits"], capsys)[1]
     out = run_main(["compare", "validated", "metric=test/loss"], capsys)[1]
     assert f"{flattered}; metric=val/loss picks it on others.\n" in out

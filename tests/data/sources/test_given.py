@@ -79,7 +79,7 @@ def test_classes_are_named_by_text_or_by_the_dataset_and_only_those_that_occur_c
         splits = GivenData(Subset(known, [1, 2, 4, 5])).splits()
     assert splits.class_names == ("b", "c")
     assert splits.train.labels.tolist() == [0, 1, 0, 1]
-    assert "2 of the dataset's 4 classes have training images" in caplog.text
+    assert "2 of the dataset's 4 classes have training samples" in caplog.text
 
 
 def test_images_of_several_sizes_and_kinds_become_files():
@@ -171,7 +171,7 @@ class Lengthless(Dataset):
         (Photos(lambda index, label: (pil(index), torch.eye(3)[label])), r"label of item 0 has the shape \(3,\)"),
         (Photos(lambda index, label: (pil(index), label + 0.5)), "label of item 0 is 0.5"),
         (Photos(lambda index, label: (pil(index), label), classes=["a", "b"]), "labels such as 2, but 2 classes"),
-        ({"train": (PIXELS[:2], LABELS[:2]), "test": (PIXELS, LABELS)}, "test has classes without training images: 2"),
+        ({"train": (PIXELS[:2], LABELS[:2]), "test": (PIXELS, LABELS)}, "test has classes without training samples: 2"),
     ],
 )
 def test_what_is_not_data_is_one_sentence(data, said):

@@ -66,19 +66,19 @@ def test_other_data_is_not_compared(compared):
 
 def test_other_images_are_not_compared(compared):
     found = compared(runs("a", 0.9), runs("b", 0.8, num_images=300))
-    assert found.verdict == "not compared: tested on other images than the leader"
+    assert found.verdict == "not compared: tested on other samples than the leader"
 
 
 def test_another_split_is_not_compared(compared):
     first, second = runs("a", 0.9), runs("b", 0.8)
     kept = drawn(0.8, 0)
     write(second[0].path, Predictions("val", kept.indices, kept.targets, kept.predicted, kept.confidences))
-    assert "other images" in compared(first, second).verdict
+    assert "other samples" in compared(first, second).verdict
 
 
 def test_seeds_with_tests_of_their_own_are_not_compared(compared):
     mixed = [*runs("b", 0.8), *runs("c", 0.8, [1], num_images=300)]
-    assert compared(runs("a", 0.9), mixed).verdict == "not compared: its seeds were tested on different images"
+    assert compared(runs("a", 0.9), mixed).verdict == "not compared: its seeds were tested on different samples"
 
 
 def test_runs_of_old_kept_nothing_to_compare(compared):

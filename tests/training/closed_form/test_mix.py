@@ -118,7 +118,7 @@ def test_two_images():
 @pytest.mark.parametrize("labels", [[0], [1, 1, 1]])
 def test_fewer_than_two_classes_are_an_error(labels):
     features = {stage: torch.randn(len(labels), 3) for stage in STAGES}
-    with pytest.raises(ConfigError, match="at least 2 images, of at least 2 classes"):
+    with pytest.raises(ConfigError, match="at least 2 samples, of at least 2 classes"):
         fit_closed_form(features, torch.tensor(labels), 2)
 
 

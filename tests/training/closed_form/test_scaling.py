@@ -32,5 +32,5 @@ def test_outliers_are_cut_back():
 def test_features_that_are_not_finite_are_named_by_stage(bad):
     broken = torch.randn(5, 3)
     broken[[1, 3], 2] = bad
-    with pytest.raises(ConfigError, match="stage block1 are NaN or infinite for 2 of 5 images"):
+    with pytest.raises(ConfigError, match="stage block1 are NaN or infinite for 2 of 5 samples"):
         fit_scaling({"block0": torch.randn(5, 3), "block1": broken})

@@ -34,7 +34,7 @@ def never(*_):
 
 
 def test_of_heads_in_closed_form_it_is_the_lowest_loss_on_images_left_out():
-    best, why = choose(ROWS, [], never, CLASSES)
+    best, why = choose(ROWS, [], never, CLASSES, "image")
     assert best.name == "logistic regression"
     assert len(why) == 1
 
@@ -43,23 +43,23 @@ def test_of_heads_in_closed_form_it_is_the_lowest_loss_on_images_left_out():
 def test_a_trained_head_has_to_be_better_by_more_than_chance(own, expected):
     # The difference varies by 0.3 an image, so that two standard errors are 0.06.
     on_validation = score(own, spread=0.4)
-    best, why = choose(ROWS, TRAINED, lambda *_: on_validation, CLASSES)
+    best, why = choose(ROWS, TRAINED, lambda *_: on_validation, CLASSES, "image")
     assert best.name == expected
     assert "On the 100 validation images" in why[1]
 
 
 def test_a_single_validation_image_shows_nothing():
     trained = [row("AdamW", HOLD_OUT, score(0.1, num_images=1))]
-    assert choose(ROWS, trained, lambda *_: score(9.0, num_images=1), CLASSES)[0].name == "logistic regression"
+    assert choose(ROWS, trained, lambda *_: score(9.0, num_images=1), CLASSES, "image")[0].name == "logistic regression"
 
 
 def test_without_closed_forms_it_is_the_highest_validation_accuracy():
-    assert choose([], TRAINED, never, CLASSES)[0].name == "AdamW"
+    assert choose([], TRAINED, never, CLASSES, "image")[0].name == "AdamW"
 
 
 def test_where_nothing_can_be_left_out_it_is_the_mix_unless_a_trained_head_is_better():
     unknown = [row("mix", None, None), row("ridge", None, None)]
-    best, why = choose(unknown, [], never, CLASSES)
+    best, why = choose(unknown, [], never, CLASSES, "image")
     assert best.name == "mix"
     assert "without an estimate" in why[0]
-    assert choose(unknown, TRAINED, lambda *_: score(3.0), CLASSES)[0].name == "AdamW"
+    assert choose(unknown, TRAINED, lambda *_: score(3.0), CLASSES, "image")[0].name == "AdamW"

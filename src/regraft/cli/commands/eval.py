@@ -280,7 +280,7 @@ def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequ
             given["batch_size"] = config["data"]["batch_size"]
         config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
-        raise ConfigError("trainer.devices", "an evaluation runs on one device, so that each image counts once")
+        raise ConfigError("trainer.devices", "an evaluation runs on one device, so that each sample counts once")
     return compose.plain(OmegaConf.create(config), overrides)
 
 

@@ -178,7 +178,7 @@ def _predict(job: TrainingJob, unlabelled: Path | Sequence[Path]) -> None:
             write_atomically(given, b"".join(os.fsencode(path) + b"\0" for path in unlabelled))
         predict.run([f"run={quoted(run.path)}", f"input={given}", f"output={run.path / PREDICTED}", *trust])
     except (ValueError, OSError) as error:
-        log.warning("The images in %s aren't predicted: %s", given, error)
+        log.warning("The unlabelled inputs in %s aren't predicted: %s", given, error)
 
 
 def keep_overrides(run: Run, overrides: Sequence[str], choices: Mapping[str, Any] | None = None) -> None:

@@ -108,7 +108,7 @@ def _indices(
         shown = [names[int(index)] for index in known]
         if len(known) < len(names):
             log.info(
-                "%d of the dataset's %d classes have training images; the others are left out.", len(known), len(names)
+                "%d of the dataset's %d classes have training samples; the others are left out.", len(known), len(names)
             )
     else:
         known = sorted(occurring)
@@ -117,5 +117,5 @@ def _indices(
     for split, found in labels.items():
         new = sorted({str(label) for label in found if label not in place})
         if new:
-            raise ConfigError("data", f"{split} has classes without training images: {listed(new)}")
+            raise ConfigError("data", f"{split} has classes without training samples: {listed(new)}")
     return {split: [place[label] for label in found] for split, found in labels.items()}, tuple(shown)

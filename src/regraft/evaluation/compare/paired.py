@@ -26,10 +26,10 @@ from regraft.tasks.classification import Classification
 _FEWEST_PAIRS = 3
 """Of seeds; the variance of two differences is too uncertain."""
 _FEWEST_FOLDS = 2
-PERMUTED = "paired permutation test, bootstrap interval over images"
+PERMUTED = "paired permutation test, bootstrap interval over samples"
 SINGLE = "exact McNemar test, interval by Bonett and Price"
-SEVERAL = "t test and interval over images and seeds"
-PAIRED = "t test and interval over images and paired seeds"
+SEVERAL = "t test and interval over samples and seeds"
+PAIRED = "t test and interval over samples and paired seeds"
 FOLDS = "corrected resampled t test over folds (Nadeau and Bengio, 2003)"
 
 
@@ -142,7 +142,7 @@ def _tested(entries: Sequence[RunEntry]) -> _Tested | _Folds | str:
         tests: dict[object, _Test] = {entry.seeds: test for entry, test in zip(finished, kept, strict=True)}
         return _Folds(tests, folds, str(finished[0].fingerprint))
     if any(not _has_same_images(kept[0], other) for other in kept):
-        return "its seeds were tested on different images"
+        return "its seeds were tested on different samples"
     qualities = np.stack([each.qualities for each in kept])
     return _Tested(qualities, kept[0], str(finished[0].fingerprint), tuple(entry.seeds for entry in finished))
 
@@ -159,7 +159,7 @@ def _compared(other: _Tested | _Folds | str, leader: _Tested | _Folds | str) -> 
     if isinstance(other, _Folds) or isinstance(leader, _Folds):
         return Comparison(problem="only one of it and the leader has folds")
     if not _has_same_images(other.images, leader.images):
-        return Comparison(problem="tested on other images than the leader")
+        return Comparison(problem="tested on other samples than the leader")
     split, quality = other.images.split, other.images.quality
     are_shares = quality == Classification.quality
     if len(other.qualities) == len(leader.qualities) == 1:

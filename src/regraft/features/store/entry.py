@@ -111,7 +111,7 @@ class StoreEntry(FeatureEntry):
         except FileNotFoundError:  # evicted or merged by another process
             return None
         except DamagedError as error:
-            log.warning("features: %s is damaged (%s); its images are computed again.", path, error)
+            log.warning("features: %s is damaged (%s); what it held is computed again.", path, error)
             _remove([path])
             return None
 

@@ -72,7 +72,7 @@ def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> 
     confidences = probabilities.gather(1, predicted[:, None])[:, 0]
     is_small = probabilities.numel() * probabilities.element_size() <= MAX_PROBABILITY_BYTES
     if not is_small:
-        log.info("predictions: of %d images only the predicted class's probability is kept.", len(indices))
+        log.info("predictions: of %d samples only the predicted class's probability is kept.", len(indices))
     return Predictions(
         split,
         indices[order].numpy(),

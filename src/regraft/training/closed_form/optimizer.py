@@ -127,7 +127,7 @@ class ClosedForm(torch.optim.Optimizer):
             stages = ", ".join(pick.stages)
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:
-            reason = "no class is in two groups" if groups is not None else "no class has two images"
+            reason = "no class is in two groups" if groups is not None else "no class has two samples"
             log.warning("Head: %s, so nothing could be chosen by leaving one out.", reason)
 
 

@@ -83,6 +83,6 @@ def _not_finite(stage: str, rows: Tensor) -> ConfigError:
     count = sum(int((~x.isfinite()).any(1).sum()) for x in rows.split(BATCH))
     return ConfigError(
         "head.stages",
-        f"the features of stage {stage} are NaN or infinite for {count:,} of {len(rows):,} images",
-        fix=f"Leave {stage} out of head.stages, or look at these images and the weights of the backbone.",
+        f"the features of stage {stage} are NaN or infinite for {count:,} of {len(rows):,} samples",
+        fix=f"Leave {stage} out of head.stages, or look at these samples and the weights of the backbone.",
     )

@@ -98,8 +98,8 @@ class TrainingImages:
         if num_present < 2:
             raise ConfigError(
                 "data",
-                f"got {num_images:,} training images of {num_present} class{'' if num_present == 1 else 'es'}",
-                allowed="at least 2 images, of at least 2 classes",
+                f"got {num_images:,} training samples of {num_present} class{'' if num_present == 1 else 'es'}",
+                allowed="at least 2 samples, of at least 2 classes",
             )
         weight = torch.ones(num_images) if sample_weight is None else sample_weight
         self.weight = weight.double() * (num_images / weight.double().sum())

@@ -43,12 +43,12 @@ def recipes(task: Task) -> list[Recipe]:
 def closed_form_rows(config: Config, shots: int | None, features: ProbeFeatures, notes: list[str]) -> list[HeadRow]:
     """Returns the heads in closed form and the baselines on a config's images; adds what is left out to `notes`."""
     data = build_datamodule(config, features.input_spec)
-    images = _images(config, data, features)
+    images, nouns = _images(config, data, features), features.input_spec.nouns
     task: Task = data.task
     is_alone = task.has_classes and images.groups is None
     num_alone = int((torch.bincount(images.labels) == 1).sum()) if is_alone else 0
     if 0 < num_alone < len(images.labels):
-        notes.append(f"Images that are the only one of their class can't be left out: {num_alone:,}.")
+        notes.append(f"{nouns.capitalize()} that are the only one of their class can't be left out: {num_alone:,}.")
     rows = []
     for recipe in recipes(task):
         if len(features.widths) == 1 and recipe.stages == "all" and recipe.stage_sets == "one":
@@ -56,7 +56,7 @@ def closed_form_rows(config: Config, shots: int | None, features: ProbeFeatures,
         if "logistic" in recipe.solvers:
             num_products = images.features[[*images.features][-1]].numel() * data.num_classes
             if num_products > _MAX_PRODUCTS:
-                notes.append("Logistic regression is left out for so many images: regraft train optimizer=logistic.")
+                notes.append(f"Logistic regression is left out for so many {nouns}: regraft train optimizer=logistic.")
                 continue
         started = time.perf_counter()
         found = _fitted(recipe, images, data.num_classes, task)

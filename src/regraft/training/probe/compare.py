@@ -72,6 +72,7 @@ def compare_heads(
     of_mix = next(iter(closed_forms.values()))
     features = ProbeFeatures(of_mix, device, progress)
     notes: list[str] = []
+    noun, nouns = features.input_spec.kind, features.input_spec.nouns
     reason = _why_no_closed_form(of_mix, features)
     rows: list[HeadRow] = []
     for shots, each in closed_forms.items() if reason is None else ():
@@ -82,20 +83,27 @@ def compare_heads(
     if grid and not fits:
         if reason is not None:
             raise ConfigError("data.val_fraction", "got 0, but trained heads are picked by validation. Give 0.1.")
-        notes.append("Heads are trained only if there are validation images to choose among them.")
+        notes.append(f"Heads are trained only if there are validation {nouns} to choose among them.")
     if reason is not None:
         if not trained:
             raise ConfigError("probe", f"the grid is empty, and a closed form isn't possible: {reason}")
         notes.append(f"Heads in closed form are left out. {reason}")
-    best, why = choose(rows, trained, partial(on_validation, features=features), task)
+    best, why = choose(rows, trained, partial(on_validation, features=features), task, noun)
     rows += trained
     return Comparison(
-        fits, rows, best, [*_explained(rows, len(fits), is_refit=of_mix["data"].get("refit", False)), *notes, *why]
+        fits,
+        rows,
+        best,
+        [*_explained(rows, len(fits), noun, is_refit=of_mix["data"].get("refit", False)), *notes, *why],
     )
 
 
 def choose(
-    rows: Sequence[HeadRow], trained: Sequence[HeadRow], score_on: Callable[[HeadRow, HeadRow], Score], task: Task
+    rows: Sequence[HeadRow],
+    trained: Sequence[HeadRow],
+    score_on: Callable[[HeadRow, HeadRow], Score],
+    task: Task,
+    noun: str,
 ) -> tuple[HeadRow, list[str]]:
     """Returns the best head, and why.
 
@@ -106,6 +114,7 @@ def choose(
     Args:
         score_on: returns the score of a head in closed form on the validation images of a trained head, fitted to
             its training images.
+        noun: what an input is called.
     """
     usable = [row for row in rows if row.config is not None]
     known = [row for row in usable if row.score is not None]
@@ -115,15 +124,15 @@ def choose(
         assert top is not None, "There is at least one head."
         return top, [f"The best head is the trained one of the highest val/{task.headline}, then the lowest loss."]
     if not known:
-        why = "No class has two images, so no image can be left out, and the mix is chosen without an estimate."
+        why = f"No class has two {noun}s, so no {noun} can be left out, and the mix is chosen without an estimate."
     else:
-        why = f"The best head is {first.label}: it has the lowest {task.loss_title} on images that are left out."
+        why = f"The best head is {first.label}: it has the lowest {task.loss_title} on {noun}s that are left out."
     if top is None:
         return first, [why]
     rival, own = _score(top), score_on(first, top)
     is_beaten = own.is_beaten_by(rival)
     verdict = (
-        f"On the {len(rival.losses):,} validation images, fitted without them, its {task.loss_title} is "
+        f"On the {len(rival.losses):,} validation {noun}s, fitted without them, its {task.loss_title} is "
         f"{own.loss:.3f}, and that of the best trained head {rival.loss:.3f}: "
     )
     if is_beaten:
@@ -170,16 +179,16 @@ def _trained_rows(
     return rows
 
 
-def _explained(rows: Sequence[HeadRow], num_trained: int, *, is_refit: bool) -> list[str]:
+def _explained(rows: Sequence[HeadRow], num_trained: int, noun: str, *, is_refit: bool) -> list[str]:
     """Returns sentences on the estimates that the table has."""
-    images = "training or validation image" if is_refit else "training image"
+    inputs = f"training or validation {noun}" if is_refit else f"training {noun}"
     chosen = "its epoch" if num_trained == 1 else f"the best of {num_trained:,} heads and of their epochs"
     sentences = {
-        LEAVE_ONE_OUT: f"each {images} is predicted by the head that is fitted to all others",
-        BY_GROUP[LEAVE_ONE_OUT]: f"each {images} is predicted by the head that is fitted to all other groups",
+        LEAVE_ONE_OUT: f"each {inputs} is predicted by the head that is fitted to all others",
+        BY_GROUP[LEAVE_ONE_OUT]: f"each {inputs} is predicted by the head that is fitted to all other groups",
         BY_GROUP[FOLDS]: "each is predicted by the head that is fitted to the other four fifths of the groups",
         FOLDS: "each is predicted by the head that is fitted to the other four fifths",
-        HOLD_OUT: f"the validation images, which also chose {chosen}, so the figures are optimistic; the seconds are "
+        HOLD_OUT: f"the validation {noun}s, which also chose {chosen}, so the figures are optimistic; the seconds are "
         "those of all trained heads",
     }
     kinds = {row.estimate for row in rows}

@@ -162,7 +162,7 @@ def require_linear_heads(config: Config) -> None:
         (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
         (trainer["max_epochs"] < 1, "give trainer.max_epochs"),
         (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
-         "validated on all images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
+         "validated on all samples; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
         (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
         (step_level_option(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
          "accumulation and other precisions of trainer out"),
