@@ -13,10 +13,7 @@ from regraft.core.seeding import derive_seed
 from regraft.core.types import BatchKey
 
 Order = Callable[[int], Tensor]
-
-
 """Maps an epoch to the order of its samples, (num_samples,), int64."""
-
 
 _DRAWS_PER_OCCURRENCE = 1 << 32
 

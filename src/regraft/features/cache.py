@@ -117,9 +117,13 @@ class FeatureCache:
         layout = self._record_layout(depth)
         entry = self.store.entry(view, self._fields(view, depth), self._label(view, depth), (layout.width,))
         shape, parts = self.costs.feature_shapes[depth], self._layout.features(layout)
-        if self._spec.is_of_one_shape(shape):
+        if self.is_of_one_shape(depth):
             return StoredFeatures(entry, layout, parts, shape)
         return StoredTokens(entry, layout, parts, layout.shape)
+
+    def is_of_one_shape(self, depth: int) -> bool:
+        """Whether the features of a depth have one shape; else those of a text have a row for each token."""
+        return self._spec.is_of_one_shape(self.costs.feature_shapes[depth])
 
     def has_entry(self, view: Any, depth: int) -> bool:
         """Whether the store has an entry of a depth under a view's transform."""
@@ -222,7 +226,7 @@ class FeatureCache:
         stored = {depth: self.stored(view, depth) for depth in depths}
         # Only features that are stored as they were computed are as good as pixels to continue from.
         is_lossless = self.settings.dtype in ("float32", self.precision)
-        whole = [depth for depth, shape in self.costs.feature_shapes.items() if self._spec.is_of_one_shape(shape)]
+        whole = list(filter(self.is_of_one_shape, self.costs.feature_shapes))
         below = [depth for depth in whole if depth < max(depths) and self.has_entry(view, depth)]
         return extract_missing(
             view,

@@ -60,6 +60,8 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     if isinstance(found, str):
         return found
     frozen, depth = found
+    if not frozen.is_of_one_shape(depth):
+        return "the frozen stages give a row for each token, and predictions read one for each text."
     transform = LookupTransform(described)
     if not frozen.prefer(lambda: frozen.has_entry(transform, depth)) and own.cache != "on":
         return "the store has none of this backbone."

@@ -13,16 +13,10 @@ from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_
 from regraft.data.sources.tree import Tree
 
 MAX_NAME = 143
-
-
 """Bytes of a name that every file system accepts: eCryptfs has fewer than the usual 255."""
 
-
 MAX_PATH = 259
-
-
 """Characters of a path that Windows accepts."""
-
 
 _WORDINGS = {
     "hidden": Wording("note", "Hidden files and folders, or some program's own, which are ignored"),
@@ -163,12 +157,3 @@ def _is_long(path: str) -> bool:
 def _is_odd(path: str) -> bool:
     path = f"{os.sep}{path}{os.sep}"
     return not path.replace(" ", "_").isprintable() or f"{os.sep} " in path or f" {os.sep}" in path
-
-
-"""A class with fewer training images is reported."""
-
-
-"""Least ratio of the largest class to the smallest, in training images, for which imbalance is reported."""
-
-
-"""Images by split and class."""

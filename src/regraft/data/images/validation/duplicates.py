@@ -24,38 +24,21 @@ class CheckedImages(CheckedSamples):
 
 
 NearPairs = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-
-
 """A function like `near_pairs`."""
 
-
 MAX_BITS = 10
-
-
 """Greatest number of bits in which two perceptual hashes of a pair differ."""
 
-
 MIN_CORRELATION = 0.98
-
-
 """Least correlation of the thumbnails of a pair."""
 
-
 MIN_CONTRAST = 4.0
-
-
 """Least standard deviation of a thumbnail, in gray levels: plain areas can't be compared."""
 
-
 MAX_PAIRS = 100_000
-
-
 MAX_NEIGHBOURS = 1_024
-
-
 """Comparisons of each image with others that share a quarter of its hash; there are more such images only if thousands
 have the same layout."""
-
 
 _NUM_QUARTERS = 4
 
