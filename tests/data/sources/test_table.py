@@ -251,6 +251,7 @@ def test_paths_that_leave_root_need_trust(photos: Path, trust: tuple[str, ...]) 
         (message,) = errors_of(path)
         assert "2 rows of a.csv with paths that leave the root folder" in message
         assert "trust=[FOLDER]" in message
+        assert "paths of another computer" in message
 
 
 def test_several_labels_and_numbers(photos: Path) -> None:

@@ -24,7 +24,8 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "leaves_root": (
         "data.root",
         "paths that leave the root folder",
-        "Use data.root=FOLDER that holds them, or add trust=[FOLDER] to the command",
+        "Write paths of another computer relative to the table, or use data.root=FOLDER that holds them, or add "
+        "trust=[FOLDER] to the command",
     ),
     "url": ("data.path", "addresses in place of paths", "Download the files"),
     "several_files": ("data.path", "names without an extension that several files have", "Add the extension"),
