@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
+from regraft.data.findings import counted
 from regraft.data.sources.checked_files import reasons
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
@@ -182,5 +183,6 @@ def _log_ignored(tree: Tree) -> None:
         prefix = folder + os.sep if folder else ""
         num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
         if num_others:
-            message = "%d files in %s don't have %s extension and are ignored."
-            _log.info(message, num_others, tree.root / folder, kind.possessive)
+            what = f"without {kind.possessive} extension"
+            ignored = counted(num_others, f"file {what} is ignored", f"files {what} are ignored")
+            _log.info("%s in %s.", ignored, tree.root / folder)
