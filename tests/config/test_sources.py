@@ -118,7 +118,7 @@ INPUTS = [
     (["eval", "run=run", "data=folder", "data.root=subset"], "Only in the run: 3, 4, 5, 6, 7, 8, 9 (7 of 10)"),
     (["eval", "run=run", "data.test_fraction=0"], "split: got 'test'; the data has no such split. Use split=val."),
     ([*TRAIN, "data=folder", "data.root=one_class"], "data: found a single class, 'a'"),
-    ([*TRAIN, "data=folder", "data.root=single"], "but no class has 2 or more images"),
+    ([*TRAIN, "data=folder", "data.root=single"], "but no class has 2 or more samples"),
     ([*TRAIN, "data=folder", "data.root=other", "head_from=run"], "Only in the data: cat, dog (2 of 2)"),
 ]
 

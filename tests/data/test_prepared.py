@@ -42,7 +42,7 @@ def test_a_class_of_one_image_trains_and_is_not_tested(tmp_path):
 def test_one_image_in_each_class_can_only_train(tmp_path):
     images(tmp_path / "photos", {"one": 1, "two": 1})
     assert set(prepared(tmp_path / "photos").parts) == {"train"}
-    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1, but no class has 2 or more images"):
+    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1, but no class has 2 or more samples"):
         prepared(tmp_path / "photos", val_fraction=0.1)
 
 

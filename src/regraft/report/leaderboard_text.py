@@ -18,7 +18,7 @@ _LARGE = 1e6
 
 def headings(board: Leaderboard) -> list[str]:
     """Returns the headings of `cells`."""
-    # Whatever the ranking metric, rows are compared image by image.
+    # Whatever the ranking metric, rows are compared sample by sample.
     made = _made(row.comparison for row in board.rows)
     compared = _heading(made[0]) if made else "to the leader, points"
     return [

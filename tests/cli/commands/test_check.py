@@ -239,7 +239,7 @@ def test_it_says_for_which_options_a_head_is_trained_in_steps(capsys):
 
 
 @pytest.mark.parametrize("given", [[], ["data.refit=false"], ["data.val_fraction=0"]])
-def test_a_fraction_that_holds_no_images_out_is_warned_of(given, caplog):
+def test_a_fraction_that_holds_nothing_out_is_warned_of(given, caplog):
     check([*command([]), "data.val_fraction=0.2", *given])
     warned = [record.getMessage() for record in caplog.records if "holds nothing out" in record.getMessage()]
     assert len(warned) == (not given)
