@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from regraft.data.text.cleaning import COLUMN_SEPARATOR
 from regraft.evaluation.corruptions.text import TEXT_CORRUPTIONS, corrupted_texts, dropped_words, swapped_words, typos
 
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody minds at all. " * 20
@@ -44,3 +45,10 @@ def test_what_they_do() -> None:
     assert every[2:] == " 1!"
     assert dropped_words("one two", 1.0, generator) in ("one", "two")
     assert swapped_words("a  b c d e", 1.0, generator) == "b  a d c e"
+
+
+def test_columns_stay_apart() -> None:
+    text = f"a fee{COLUMN_SEPARATOR}charged twice"
+    assert dropped_words(text, 0.0, np.random.default_rng(0)) == text
+    assert dropped_words(text, 1.0, np.random.default_rng(0)).strip("a fechrgdtwi") == COLUMN_SEPARATOR
+    assert swapped_words(text, 1.0, np.random.default_rng(0)).count(COLUMN_SEPARATOR) == 1

@@ -24,6 +24,7 @@ def text_card(metadata: ExportMetadata, pool: str) -> str:
     """
     spec, names, task = metadata.input_spec, metadata.class_names, task_of(metadata.task)
     assert isinstance(spec, TextSpec), "another modality has another card"
+    noun = task.nouns if len(names) > 1 else task.noun
     more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_NAMES]) + more
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metadata.metrics.items()))
@@ -45,7 +46,7 @@ def text_card(metadata: ExportMetadata, pool: str) -> str:
 
 # `{_in_code(metadata.run)}`
 
-A model of texts trained with Regraft {metadata.version} on `{_in_code(metadata.data)}`, of {len(names)} {task.nouns}:
+A model of texts trained with Regraft {metadata.version} on `{_in_code(metadata.data)}`, of {len(names)} {noun}:
 {listed}.
 
 {measured}## Use

@@ -12,6 +12,7 @@ import numpy as np
 
 from regraft.core.content_hash import content_hash
 from regraft.core.seeding import derive_seed
+from regraft.data.text.cleaning import COLUMN_SEPARATOR
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,9 @@ def dropped_words(text: str, share: float, generator: np.random.Generator) -> st
     is_kept = generator.random(len(words)) >= share
     if len(words) and not is_kept.any():
         is_kept[int(generator.integers(len(words)))] = True
-    return " ".join(parts[place] for place, kept in zip(words, is_kept.tolist(), strict=True) if kept)
+    kept = {*np.array(words, np.int64)[is_kept].tolist()}
+    found = [part for place, part in enumerate(parts) if place in kept or part == COLUMN_SEPARATOR]
+    return " ".join(found).replace(f" {COLUMN_SEPARATOR} ", COLUMN_SEPARATOR)
 
 
 def swapped_words(text: str, share: float, generator: np.random.Generator) -> str:
