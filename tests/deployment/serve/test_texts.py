@@ -43,6 +43,14 @@ def test_texts_are_answered_in_their_order(ask):
     assert good["confidence"] == good["top"][0]["probability"]
 
 
+def test_half_a_character_is_answered(ask):
+    answer = ask(
+        "POST", "/predict", content=b'{"texts": ["good \\ud83d"]}', headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["class_name"] == "positive"
+
+
 @pytest.mark.parametrize(
     ("content", "status", "sentence"),
     [
