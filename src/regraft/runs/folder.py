@@ -271,5 +271,5 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
     raise MissingFileError(
         key,
         f"{path} has no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
-        f"no epoch of that run has ended yet, or it is not a run.",
+        f"the run wrote none before it was stopped, or it is not a run.",
     )
