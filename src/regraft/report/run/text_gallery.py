@@ -20,7 +20,7 @@ class ShownText:
     """A text, with how much each part of it mattered.
 
     Attributes:
-        parts: the text's parts in order, each with the change of the predicted class's probability that it makes; None
+        parts: the text's parts in order, each with the change of the predicted class's probability that it makes; 0
             if that wasn't requested.
         is_cut: whether the text is longer.
     """
