@@ -15,6 +15,7 @@ NOT_RUN = {
     "README.md": [
         "make quickstart    # sets everything up, then trains on handwritten digits, offline",
         "python3 -m venv .venv",
+        "regraft train data=text_table data.path=reviews.csv model=minilm",
     ],
     "docs/how-to/auto.md": [
         "regraft auto data=folder data.root=photos time=60 "
