@@ -1,13 +1,6 @@
-"use strict";
-const element = (id) => document.getElementById(id);
-const percent = (value) => (100 * value).toFixed(1) + " %";
-// Of labels and numbers there is no single confidence.
-const summary = (answer) =>
-  answer.confidence === null ? answer.class_name : answer.class_name + ", " + percent(answer.confidence);
+{% include "answers.js" %}
 let waiting = Promise.resolve();
 let numAsked = 0, numDone = 0;
-
-function say(text) { element("status").textContent = text; }
 
 function show(file, answer) {
   const card = element("answer").content.cloneNode(true).firstElementChild;
@@ -23,21 +16,7 @@ function show(file, answer) {
     image.src = URL.createObjectURL(file);
     // Such as HEIC, which few browsers show.
     image.onerror = () => { URL.revokeObjectURL(image.src); image.remove(); card.style.gridTemplateColumns = "1fr"; };
-    for (const guess of answer.top) {
-      const row = document.createElement("li");
-      const name = document.createElement("span"), number = document.createElement("span");
-      const track = document.createElement("div"), fill = document.createElement("div");
-      name.textContent = guess.class_name;
-      number.textContent = percent(guess.probability);
-      number.className = "number";
-      track.className = "track";
-      track.setAttribute("aria-hidden", "true");
-      fill.className = "fill";
-      fill.style.width = 100 * guess.probability + "%";
-      track.append(fill);
-      row.append(name, number, track);
-      bars.append(row);
-    }
+    draw(bars, answer);
   }
   card.querySelector(".name").textContent = file.name;
   element("answers").prepend(card);

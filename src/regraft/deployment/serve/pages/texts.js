@@ -1,12 +1,5 @@
-"use strict";
-const element = (id) => document.getElementById(id);
-const percent = (value) => (100 * value).toFixed(1) + " %";
-// Of labels and numbers there is no single confidence.
-const summary = (answer) =>
-  answer.confidence === null ? answer.class_name : answer.class_name + ", " + percent(answer.confidence);
+{% include "answers.js" %}
 const MAX_SHOWN = 300;
-
-function say(text) { element("status").textContent = text; }
 
 function show(text, answer) {
   const card = element("answer").content.cloneNode(true).firstElementChild;
@@ -17,21 +10,7 @@ function show(text, answer) {
     bars.remove();
   } else {
     card.querySelector("h3").textContent = summary(answer);
-    for (const guess of answer.top) {
-      const row = document.createElement("li");
-      const name = document.createElement("span"), number = document.createElement("span");
-      const track = document.createElement("div"), fill = document.createElement("div");
-      name.textContent = guess.class_name;
-      number.textContent = percent(guess.probability);
-      number.className = "number";
-      track.className = "track";
-      track.setAttribute("aria-hidden", "true");
-      fill.className = "fill";
-      fill.style.width = 100 * guess.probability + "%";
-      track.append(fill);
-      row.append(name, number, track);
-      bars.append(row);
-    }
+    draw(bars, answer);
   }
   card.querySelector(".name").textContent = text.length > MAX_SHOWN ? text.slice(0, MAX_SHOWN) + "..." : text;
   element("answers").prepend(card);
