@@ -61,7 +61,7 @@ def image_folder(root: Path) -> Any:
 
 def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_workers: int) -> Any:
     """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
-    from regraft.core.input_spec import ImageSpec
+    from regraft.core.image_spec import ImageSpec
     from regraft.core.startup import keep_freed_memory
     from regraft.data.datamodule import DataModule
     from regraft.data.images.transforms.augment import Augment

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regraft.core.input_spec import ImageSpec, InputSpec, TextSpec
+    from regraft.core.image_spec import ImageSpec
+    from regraft.core.input_spec import InputSpec
+    from regraft.core.text_spec import TextSpec
     from regraft.core.types import Backbone
     from regraft.data.datamodule import DataModule
     from regraft.data.images.samples import ArrayImages, FileImages

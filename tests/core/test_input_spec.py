@@ -12,7 +12,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec, TextSpec, input_spec_of, padded, padded_length
+from regraft.core.image_spec import ImageSpec
+from regraft.core.modalities import input_spec_of
+from regraft.core.text_spec import TextSpec, padded, padded_length
 
 WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.augment import Augment

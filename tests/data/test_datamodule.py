@@ -16,7 +16,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec, input_spec_of
+from regraft.core.image_spec import ImageSpec
+from regraft.core.modalities import input_spec_of
 from regraft.core.pixel_format import PixelFormat
 from regraft.core.types import BatchKey
 from regraft.data.datamodule import DataModule

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.deployment.attribution import attention
 from regraft.deployment.classifier import Classifier

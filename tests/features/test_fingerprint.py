@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.features.fingerprint import UnreadableSourceError, input_fields, stage_fingerprints
 from regraft.models.backbones import cifar_resnet, efficientnet_lite
 from regraft.models.backbones import small as plain

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.console import image_progress_bar
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.sources.folder import FolderSource

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.console import image_progress_bar
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.features.cache import FeatureCache
 from regraft.features.settings import FeatureSettings

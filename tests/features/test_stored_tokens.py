@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.core.input_spec import padded_length
+from regraft.core.text_spec import padded_length
 from regraft.features.record import RecordLayout, StoredTokens
 from regraft.features.store.memory import InMemoryEntry
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network

@@ -1,7 +1,7 @@
 import pytest
 from torch import Tensor, nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models import dry_run
 from regraft.models.dry_run import dry_outputs

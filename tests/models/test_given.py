@@ -6,7 +6,7 @@ from torch import nn
 
 import regraft
 from regraft.config.given import name_of
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.given import given_backbone, given_head, given_strategy, require_logits
 

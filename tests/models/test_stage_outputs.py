@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.pooling import MAX_CORRELATED, layout_of, num_other_tokens, pool
 from regraft.core.types import Backbone
 from regraft.features.extractor import FeatureExtractor, measure

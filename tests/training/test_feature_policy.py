@@ -8,7 +8,7 @@ from torch import nn
 
 from regraft.config import compose
 from regraft.core.errors import ConfigErrors
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import regraft
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.small import simple_cnn
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates

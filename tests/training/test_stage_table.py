@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.freezing import LPFT, Gradual, LinearProbe
 from regraft.training.optim import parameter_groups

@@ -15,7 +15,7 @@ from regraft.cli.candidates import UNTESTED
 from regraft.cli.commands.train import train_once
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.from_config import build_datamodule
 from regraft.evaluation.evaluator import Evaluator
 from regraft.runs.checkpoint import read

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.pooling import Layout, layout_of, num_other_tokens
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier

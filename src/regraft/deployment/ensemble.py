@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.core.image_spec import ImageSpec
+from regraft.core.input_spec import InputSpec
 from regraft.models.from_config import MEMBERS, NORMALISATIONS
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.checkpoint_io import write

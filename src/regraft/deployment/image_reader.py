@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.errors import ConfigError, listed
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.deterministic_views import file_transform
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.predict.decode import ImageLike, alone_if_large, hash_of_file, read_pixels, require_image

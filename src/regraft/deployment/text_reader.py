@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import PADDING, TextSpec, padded, padded_length
+from regraft.core.text_spec import PADDING, TextSpec, padded, padded_length
 from regraft.data.text.cleaning import COLUMN_SEPARATOR, joined
 from regraft.data.text.inputs import text_transform
 from regraft.deployment.predict.texts import find_texts

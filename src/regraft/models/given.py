@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from regraft.config.given import given_object, named
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.core.image_spec import ImageSpec
+from regraft.core.input_spec import InputSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.stages import split
 from regraft.models.freezing import HEAD, FreezingStrategy

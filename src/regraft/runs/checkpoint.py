@@ -14,7 +14,8 @@ from torch import Tensor
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError, listed
-from regraft.core.input_spec import InputSpec, input_spec_of
+from regraft.core.input_spec import InputSpec
+from regraft.core.modalities import input_spec_of
 from regraft.core.safe_load import load_safely
 from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import Run, require_layout, run_of

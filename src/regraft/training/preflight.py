@@ -18,7 +18,8 @@ from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config, factory, require_optimizer_numbers
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec, InputSpec
+from regraft.core.image_spec import ImageSpec
+from regraft.core.input_spec import InputSpec
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule, prepare

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.decoding import decode_image, decoded_size
 from regraft.data.images.file_reading.facts import read_facts

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import regraft
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed
 from regraft.data.images import deterministic_views
 from regraft.data.images.deterministic_views import (

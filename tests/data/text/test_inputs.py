@@ -4,7 +4,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from regraft.core.errors import ConfigError, ConfigErrors
-from regraft.core.input_spec import PADDING, ImageSpec, TextSpec
+from regraft.core.image_spec import ImageSpec
+from regraft.core.text_spec import PADDING, TextSpec
 from regraft.core.types import BatchKey
 from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment

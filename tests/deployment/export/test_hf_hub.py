@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from regraft.core.input_spec import CROP_MODES, ImageSpec
+from regraft.core.image_spec import CROP_MODES, ImageSpec
 from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub

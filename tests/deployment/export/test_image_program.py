@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.file_reading.convert import converted
 from regraft.data.images.transforms.batch import eval_view_of_arrays
 from regraft.data.images.transforms.image import eval_view_of_file

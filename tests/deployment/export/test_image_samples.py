@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.samples import ArrayImages
 from regraft.data.splits import Part
 from regraft.deployment.export.image_samples import ImageSamples

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import base_model, model_card
 

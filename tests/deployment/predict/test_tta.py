@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, least_side, views_of
 

@@ -7,7 +7,7 @@ import regraft
 from helpers.command_line import run_main
 from regraft.cli.candidates import choices, compose_command
 from regraft.core.console import image_progress_bar
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.from_config import build_datamodule
 from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate

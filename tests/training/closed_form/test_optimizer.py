@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.heads import Linear, Standardised
 from regraft.training.closed_form.mix import fit_closed_form

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.training import schedulers
 from regraft.training.losses import MSE, CrossEntropy, Focal

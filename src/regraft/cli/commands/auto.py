@@ -92,7 +92,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     with quick_imports():
         from regraft.cli.tuning import Tuner
         from regraft.core.console import image_progress_bar
-        from regraft.core.input_spec import ImageSpec
+        from regraft.core.image_spec import ImageSpec
         from regraft.data.from_config import build_datamodule
         from regraft.report import auto_report
         from regraft.report.console import wide_console
@@ -214,7 +214,7 @@ def _trained(
 
 def _is_same(config: dict[str, Any], fingerprint: str) -> bool:
     """Whether the images are still those of a fingerprint."""
-    from regraft.core.input_spec import ImageSpec
+    from regraft.core.image_spec import ImageSpec
     from regraft.data.from_config import build_datamodule
 
     try:

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
     with quick_imports():
         from regraft.core.console import image_progress_bar
-        from regraft.core.input_spec import ImageSpec
+        from regraft.core.image_spec import ImageSpec
         from regraft.data.from_config import build_datamodule
         from regraft.report import ranking_table
         from regraft.training.auto.candidates import Candidate

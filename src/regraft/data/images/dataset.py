@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed
 from regraft.core.types import BatchKey
 from regraft.data.images.decoded_images import Decoded, DecodedFiles

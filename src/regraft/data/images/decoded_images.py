@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.content_hash import code_hash
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed, uniform
 from regraft.core.types import BatchKey
 from regraft.data.images.dataset import BatchDataset

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from regraft.core.input_spec import EvalView, ImageSpec
+from regraft.core.image_spec import EvalView, ImageSpec
 from regraft.core.types import Batch, BatchKey
 from regraft.data.images.dataset import BatchDataset, RawBatch
 from regraft.data.images.decoded_images import Decoded

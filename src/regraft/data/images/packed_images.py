@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.core.content_hash import code_hash
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.decoded_images import DecodedFiles, by_index
 from regraft.data.images.decoding import decoded_size, image_libraries
 from regraft.data.images.samples import FileImages

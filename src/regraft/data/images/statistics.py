@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed
 from regraft.data.images.decoded_images import DecodedFiles
 from regraft.data.images.samples import ArrayImages, FileImages

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from regraft.core.errors import ConfigError, listed
-from regraft.core.input_spec import TextSpec, padded, padded_length
+from regraft.core.text_spec import TextSpec, padded, padded_length
 from regraft.data.findings import counted
 from regraft.data.splits import Part
 from regraft.data.text.cleaning import COLUMN_SEPARATOR

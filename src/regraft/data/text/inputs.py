@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft.core.content_hash import code_hash
 from regraft.core.errors import ConfigError, ConfigErrors
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.core.types import Batch, BatchKey
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.inputs import InputOptions
@@ -25,7 +25,7 @@ from regraft.data.text.vocabulary import built_tokenizer
 
 _log = logging.getLogger(__name__)
 _MAX_SHARE_CUT = 0.05
-_CODE = ("core/input_spec.py", "data/text/encoded.py", "data/text/inputs.py")
+_CODE = ("core/text_spec.py", "data/text/encoded.py", "data/text/inputs.py")
 
 
 class RawTexts(TypedDict, total=False):

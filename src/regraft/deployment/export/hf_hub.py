@@ -11,7 +11,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import LITE, model_card

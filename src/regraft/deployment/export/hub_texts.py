@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.program import Runner

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.samples import ArrayImages, FileImages

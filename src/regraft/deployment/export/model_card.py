@@ -7,7 +7,7 @@ import timm
 import torchvision
 from huggingface_hub import EvalResult, ModelCardData
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.findings import readable
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.tasks import task_of

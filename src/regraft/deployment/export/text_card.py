@@ -2,7 +2,7 @@
 
 from huggingface_hub import ModelCardData
 
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.data.findings import readable
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.tasks import task_of

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import PADDING, TextSpec
+from regraft.core.text_spec import PADDING, TextSpec
 from regraft.deployment.export.signature import Signature
 
 _EXAMPLE_LENGTH = 12

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import TextSpec
 from regraft.core.seeding import derive_seed
+from regraft.core.text_spec import TextSpec
 from regraft.data.splits import Part
 from regraft.data.text.samples import Texts
 from regraft.deployment.export.samples import SampleInputs

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.image import eval_view_of_file, padded_to_square, resized_to_crop
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import torch
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict.results import to_outputs, to_predictions

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import InputSpec, input_spec_of
+from regraft.core.input_spec import InputSpec
+from regraft.core.modalities import input_spec_of
 from regraft.core.safe_load import load_safely
 from regraft.core.types import Backbone
 from regraft.models.weights import load_tensors, read_safetensors

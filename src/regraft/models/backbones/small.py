@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.weights import load_tensors, read_weights
 

@@ -17,7 +17,7 @@ from timm.models import PretrainedCfg, adapt_input_conv, get_notrace_functions, 
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.drop_rates import drop_rates, no_layers_for, require_drop_rates
 from regraft.models.backbones.hub_folder import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import vision_transformer
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.drop_rates import drop_rates, set_drop_rates
 from regraft.models.backbones.stages import split

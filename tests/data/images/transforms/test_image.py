@@ -5,7 +5,7 @@ import timm.data
 import torch
 from PIL import Image
 
-from regraft.core.input_spec import CROP_MODES, ImageSpec
+from regraft.core.image_spec import CROP_MODES, ImageSpec
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.models.backbones.timm import input_spec
 

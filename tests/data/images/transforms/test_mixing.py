@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.mixing import mix, mix_weighted, normalise
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.core.types import Backbone
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones.text.layers import split

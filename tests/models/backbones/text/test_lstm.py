@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import TextSpec, padded
+from regraft.core.text_spec import TextSpec, padded
 from regraft.core.types import Backbone
 from regraft.data.text.vocabulary import built_tokenizer
 from regraft.features.extractor import measure

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import TextSpec, padded
+from regraft.core.text_spec import TextSpec, padded
 from regraft.core.types import Backbone
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones.text import minilm

@@ -12,7 +12,7 @@ import transformers
 from tokenizers.processors import TemplateProcessing
 
 from regraft.core.errors import ConfigError
-from regraft.core.input_spec import TextSpec, padded
+from regraft.core.text_spec import TextSpec, padded
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones.text import transformers as source
 from regraft.models.from_config import build_backbone, build_bare_backbone

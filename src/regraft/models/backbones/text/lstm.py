@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import require
-from regraft.core.input_spec import InputSpec, TextSpec
+from regraft.core.input_spec import InputSpec
 from regraft.core.pooling import token_mask
+from regraft.core.text_spec import TextSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.text.library import require_tokenizers
 from regraft.models.backbones.text.pooling import Pool

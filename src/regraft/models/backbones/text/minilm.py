@@ -17,7 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError, require
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.text import library
 from regraft.models.backbones.text.layers import split

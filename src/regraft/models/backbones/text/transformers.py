@@ -8,7 +8,7 @@ import huggingface_hub
 
 from regraft.core.atomic import load_json
 from regraft.core.errors import ConfigError, MissingFileError, require
-from regraft.core.input_spec import TextSpec
+from regraft.core.text_spec import TextSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.text import library
 from regraft.models.backbones.text.layers import Stage, split
