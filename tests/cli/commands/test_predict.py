@@ -94,7 +94,7 @@ def test_bad_images_are_rows_and_the_others_are_predicted(photo_run, photos, cap
     assert {row["path"]: row["error"] for row in rows if row["error"]} == {
         "photos/fifo.jpg": "not opened (a FIFO)",
         "photos/none.png": "zero bytes",
-        "photos/text.jpg": "not an image",
+        "photos/text.jpg": "not an image (looks like text)",
     }
 
 
@@ -114,8 +114,8 @@ def test_stdout_is_json_lines_and_nothing_else(photo_run, photos, capsys, monkey
 def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
     Path("text.jpg").write_text("not an image")
     code, _, err = predict(capsys, photo_run, "input=text.jpg", "output=o.csv")
-    assert (code, err) == (1, "regraft: input: the image couldn't be predicted. text.jpg: not an image.\n")
-    assert Path("o.csv").read_text().splitlines()[1] == "text.jpg,,,,,not an image"
+    assert (code, err) == (1, "regraft: input: the image couldn't be predicted. text.jpg: not an image (looks like text).\n")
+    assert Path("o.csv").read_text().splitlines()[1] == "text.jpg,,,,,not an image (looks like text)"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match=r"photo\.jpg \(it is a program that draws \(EPS\), which isn't run\)"):
         decode_image(path, PixelFormat(3))
     row, detail = read_facts(str(path))
-    assert row["problem"] == b"undecodable"
+    assert row["problem"] == b"not_image"
     assert "isn't run" in detail
 
 

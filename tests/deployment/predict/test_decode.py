@@ -47,7 +47,7 @@ def test_each_fault_has_its_own_few_words():
     Path("loop.jpg").symlink_to("loop.jpg")
     Path("folder.jpg").mkdir()
     assert reason("cut.jpg").startswith("truncated")
-    assert reason("text.jpg") == "not an image"
+    assert reason("text.jpg") == "not an image (looks like text)"
     assert reason("page.jpg").startswith("not an image (looks like a web page")
     assert reason("empty.jpg") == "zero bytes"
     assert reason("bomb.png").startswith("too many pixels")

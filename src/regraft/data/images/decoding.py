@@ -100,5 +100,5 @@ def _explained(path: str | Path, start: bytes) -> Iterator[None]:
             yield
     # On broken bytes Pillow's plugins raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
-        reason = "it is empty" if not start else why_undecodable(error)
+        reason = "it is empty" if not start else why_undecodable(error, start)
         raise ConfigError("data.root", f"can't decode {path} ({reason}). Remove or replace that file.") from error

@@ -165,7 +165,7 @@ def decoded(content: bytes, options: DecodeOptions) -> np.ndarray:
     except MemoryError as error:
         raise RejectedPhotoError(503, OUT_OF_MEMORY) from error
     except Exception as error:  # on broken bytes Pillow's plugins raise nearly anything
-        raise RejectedPhotoError(415, _unreadable(why_undecodable(error))) from error
+        raise RejectedPhotoError(415, _unreadable(why_undecodable(error, content))) from error
     megapixels = f"{round(num_pixels / 1e6, 2):g}"
     raise RejectedPhotoError(413, f"The photo is too large: it has {megapixels} megapixels; allowed: {allowed}.")
 

@@ -79,8 +79,10 @@ def test_time_is_measured_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_reason_has_no_names_of_python() -> None:
-    assert opening.why_undecodable(SyntaxError("broken PNG file\n(chunk b'IDAT')")) == "broken PNG file (chunk b'IDAT')"
-    assert opening.why_undecodable(IndexError()) == "its content is damaged"
+    error, content = SyntaxError("broken PNG file\n(chunk b'IDAT')"), b"\x89PNG\r\n\x1a\n"
+    assert opening.why_undecodable(error, content) == "broken PNG file (chunk b'IDAT')"
+    assert opening.why_undecodable(IndexError(), content) == "its content is damaged"
+    assert opening.why_undecodable(error, b"%PDF-1.7") == "it is not an image (looks like a PDF)"
 
 
 def test_bounds_change_no_pixel() -> None:

@@ -27,6 +27,7 @@ from regraft.data.images.file_reading.problems import (
     CostlyImageError,
     UnknownRangeError,
     can_read_heic,
+    foreign_kind,
     is_cut,
     is_heic,
     kind_of,
@@ -54,6 +55,7 @@ FACTS = np.dtype(
         ("shape", "i2", 3),
         ("brightest", "u2"),
         ("plain", "f4"),
+        ("num_colours", "u1"),
         ("thumb", "u1", (THUMB, THUMB)),
     ]
 )
@@ -61,7 +63,7 @@ FACTS = np.dtype(
 channel; `orientation` is that of EXIF, 1 for upright; `clear` is the share of the area that isn't opaque; `shape` is
 the colour of what is visible if that has only one, so that the transparency is the picture; -2 if nothing is, else -1;
 `brightest` is the greatest value of an image with 16 bits a channel, else 0; `plain` is the share of the area that is
-about as bright as the median; `thumb` is the luminance of the upright image, on white."""
+about as bright as the median; `num_colours` is 0 for more than MAX_COLOURS, and for formats that blur them; `thumb` is the luminance of the upright image, on white."""
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 
@@ -77,6 +79,8 @@ _UPRIGHT = {
 }
 
 _PLAIN_LEVELS = 3
+MAX_COLOURS = 32
+"""Colours that are counted, which photos exceed within a few pixels."""
 
 # Larger images are decoded one at a time: one per thread might not fit into memory.
 _LARGE_PIXELS = 2**25
@@ -135,7 +139,8 @@ def _examine(content: bytes, row: np.ndarray) -> tuple[str, str]:
             return "unknown_range", text
         if is_cut(content) or "truncated" in text:
             return "truncated", text if "truncated" in text else ""
-        return "undecodable", text
+        kind = foreign_kind(content)
+        return ("not_image", f"looks like {kind}") if kind else ("undecodable", text)
     return "", ""
 
 
@@ -166,6 +171,8 @@ def _upright_thumbnail(image: Image.Image, row: np.ndarray) -> Image.Image:
         row["brightest"] = _greatest_value(image)
     alpha = alpha_of(image, layout)
     image = eight_bits(image, layout, image.format)
+    if box is None:
+        row["num_colours"] = len(image.getcolors(MAX_COLOURS) or ())
     if alpha is not None:
         opacity = np.asarray(alpha)
         row["clear"] = (opacity < 255).mean()

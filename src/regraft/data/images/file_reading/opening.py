@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.images.file_reading.problems import CostlyImageError, ProgramError, refuse_program
+from regraft.data.images.file_reading.problems import CostlyImageError, ProgramError, foreign_kind, refuse_program
 
 _MIN_PIXELS_TO_SHRINK = 2_000 * 1_500
 """Smaller photos are decoded at full size; shrinking them would save little."""
@@ -112,10 +112,12 @@ def drafted(image: Image.Image, least_side: int | None) -> Image.Image:
     return image
 
 
-def why_undecodable(error: Exception) -> str:
-    """Returns the reason why an image can't be decoded, without the file's name."""
+def why_undecodable(error: Exception, content: bytes) -> str:
+    """Returns the reason why an image can't be decoded, without the file's name; `content` is at least its start."""
     if isinstance(error, ProgramError):
         return str(error)
+    if kind := foreign_kind(content):
+        return f"it is not an image (looks like {kind})"
     if isinstance(error, CostlyImageError):
         return f"it takes too long to decode: {error}"
     if isinstance(error, UnidentifiedImageError):

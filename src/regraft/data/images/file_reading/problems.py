@@ -9,20 +9,62 @@ _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF8": "GIF",
     b"BM": "BMP",
+    b"FUJIFILMCCD-RAW": "a raw photo of a camera",
+    b"II*\0\x10\0\0\0CR": "a raw photo of a camera",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "a Photoshop document (PSD)",
+    b"gimp xcf": "a GIMP image (XCF)",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"\xd7\xcd\xc6\x9a": "a Windows metafile (WMF)",
     b"%PDF": "a PDF",
+    b"%!PS": "PostScript (EPS), a program that isn't run",
+    b"{\\rtf": "a text document (RTF)",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "HDF5",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"PAR1": "a Parquet table",
+    b"SQLite format 3": "a SQLite database",
+    b"\x80\x02": "a pickle of Python",
+    b"\x80\x03": "a pickle of Python",
+    b"\x80\x04": "a pickle of Python",
+    b"\x80\x05": "a pickle of Python",
     b"PK\x03\x04": "a zip archive",
+    b"PK\x05\x06": "an empty zip archive",
     b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
     b"\x1aE\xdf\xa3": "a video (Matroska or WebM)",
+    b"FLV\x01": "a video (FLV)",
+    b"ID3": "a sound file (MP3)",
+    b"OggS": "a sound file (Ogg)",
+    b"fLaC": "a sound file (FLAC)",
+    b"MZ": "a program of Windows",
+    b"\x7fELF": "a program of Linux",
+    b"L\0\0\0\x01\x14\x02\0": "a shortcut of Windows",
+    b"\0\x05\x16\x07": "metadata of macOS (AppleDouble), not the file itself",
     b"version https://git-lfs": "a pointer of Git LFS, whose file was never fetched",
+}
+_RIFF = {b"WEBP": "WebP", b"AVI ": "a video (AVI)", b"WAVE": "a sound file (WAV)"}
+_AT = {128: (b"DICM", "DICOM"), 257: (b"ustar", "a tar archive"), 344: (b"n+1\0", "NIfTI"), 40: (b" EMF", "a metafile (EMF)")}
+"""Marks that don't stand at a file's start, by their position."""
+_MARKUP = {
+    b"<!doctype html": "a web page, such as a server's error message",
+    b"<html": "a web page, such as a server's error message",
+    b"<svg": "SVG, a drawing",
+    b"<?xml": "XML",
 }
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
 }
 _IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF")
-NUM_BYTES = 64
+NUM_BYTES = 512
 """First bytes of a file that tell its type."""
 _TAIL_BYTES = 1_024  # some programs append data of their own
 
@@ -34,14 +76,33 @@ def kind_of(content: bytes) -> str:
         brands = {_BRANDS.get(head[start : start + 4]) for start in range(8, len(head), 4)}
         # Files may name both brands; Pillow itself reads those that name AVIF anywhere.
         return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else "a video (MP4 or MOV)"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12], "")
+    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    if found == "a zip archive" and b".npy" in head[30:80]:  # where the name of its first file is
+        return "NumPy arrays (NPZ)"
+    return found or next((kind for at, (mark, kind) in _AT.items() if head.startswith(mark, at)), "") or _text_kind(head)
+
+
+def _text_kind(head: bytes) -> str:
+    """Returns the type of a file that may be text, by its first bytes; empty if it isn't."""
+    if head and not head.strip(b"\0"):
+        return "a file of zero bytes"
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "a web page, such as a server's error message"
-    if text.startswith((b"<svg", b"<?xml")):
-        return "SVG or XML"
-    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    if text.startswith(b"<?xml") and b"<svg" in text:
+        return _MARKUP[b"<svg"]
+    found = next((kind for start, kind in _MARKUP.items() if text.startswith(start)), "")
+    if found or not text or not _is_text(head):
+        return found
+    if text.startswith((b"{", b"[{", b'["')):
+        return "JSON"
+    return "text"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether bytes are of a text in UTF-8, which may be cut within a letter."""
+    text = head.decode("utf-8", "ignore")
+    return len(text.encode()) > len(head) - 4 and all(letter.isprintable() or letter in "\r\n\t\f" for letter in text)
 
 
 def is_cut(content: bytes) -> bool:
@@ -67,6 +128,12 @@ def _end_of_boxes(content: bytes) -> int:
             return len(content)
         end += size
     return end
+
+
+def foreign_kind(content: bytes) -> str:
+    """Returns the type of a file that isn't an image, by its first bytes; empty if it is one, or unknown."""
+    kind = kind_of(content)
+    return "" if kind in _IMAGES else kind
 
 
 def is_image(content: bytes) -> bool:

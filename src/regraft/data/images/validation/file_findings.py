@@ -3,14 +3,19 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.findings import Finding, Item, Wording, counted
+from regraft.data.images.file_reading.facts import MAX_COLOURS
 from regraft.data.images.file_reading.problems import PROBLEMS
+from regraft.data.images.validation.masks import probable_masks
 
+_LONG = 4
+_TINY = 8
 _WORDINGS = {
     "wrong_extension": Wording(
         "warning",
@@ -20,6 +25,21 @@ _WORDINGS = {
     "animated": Wording("warning", "Animations", "The first frame is used. Remove them if that isn't what they show."),
     "placeholder": Wording("warning", "Probably what a server shows in place of a lost image", "Remove them."),
     "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Shrink them."),
+    "mask": Wording(
+        "warning",
+        "Probably segmentation masks of other images, by their names and colours",
+        "They are trained on like photos. Move them out of the folder, or their rows out of the table.",
+    ),
+    "long": Wording(
+        "warning",
+        f"At least {_LONG} times as long as they are wide, or as wide as long",
+        "Where a square is cut out of them, most of the picture is lost; where they are squeezed into one, its shapes "
+        "are. Cut them into pieces.",
+    ),
+    "tiny": Wording("warning", f"Less than {_TINY} pixels high or wide", "They show next to nothing. Remove them."),
+    "few_colours": Wording(
+        "note", f"At most {MAX_COLOURS} colours, unlike the others", "Masks, screenshots and icons look so."
+    ),
     "plain": Wording("note", "Nearly all one colour, unlike the others", "Blanks and placeholders look so."),
     "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
     "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used, unless data.value_range is given."),
@@ -40,7 +60,8 @@ _LARGE_PIXELS = 50_000_000
 _PLAIN = 0.85
 """Least share of an image's area as bright as its median for which the image is called plain."""
 _FEW = 0.05
-"""Greatest share of plain images to be reported: if more are plain, the data is like that, as digits on paper are."""
+"""Greatest share of plain images, or of few colours, to be reported: if more are so, the data is like that, as digits
+on paper are. As few long images are no reason for a warning."""
 _LEVELS = 8
 """Greatest difference of a colour from the ground, in any channel, for which nothing can be seen."""
 _LOW = 2**15 - 1
@@ -99,7 +120,9 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int
         if indices:
             items = [Item((paths[index],), _detail(code, facts[index])) for index in indices]
             share = f"{len(indices):,} of " if len(indices) < len(paths) else "all "
-            yield _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
+            finding = _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
+            is_rare = code == "long" and len(indices) <= _FEW * len(paths)
+            yield replace(finding, severity="note") if is_rare else finding
 
 
 def _kinds(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> dict[str, np.ndarray]:
@@ -107,12 +130,21 @@ def _kinds(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> di
     mode, shares = facts["mode"], facts["plain"]
     is_plain = shares >= _PLAIN
     has_one_colour = (facts["shape"] >= 0).all(1)
+    width, height = facts["width"].astype(np.int64), facts["height"].astype(np.int64)
+    short = np.minimum(width, height)
+    has_few_colours = facts["num_colours"] > 0
+    is_mask = probable_masks(paths, has_few_colours)
+    is_drawn = has_few_colours & ~is_mask & ~is_plain
     is_like_ground = has_one_colour & (np.abs(facts["shape"] - np.array(ground)).max(1) <= _LEVELS)
     return {
         "wrong_extension": _is_misnamed(paths, facts["format"]),
         "animated": facts["is_animated"],
         "placeholder": _is_placeholder(paths, shares),
-        "large": facts["width"].astype(np.int64) * facts["height"] > _LARGE_PIXELS,
+        "large": width * height > _LARGE_PIXELS,
+        "mask": is_mask,
+        "long": (np.maximum(width, height) >= _LONG * short) & (short >= _TINY),
+        "tiny": short < _TINY,
+        "few_colours": is_drawn & (np.count_nonzero(is_drawn) <= _FEW * len(paths)),
         "plain": is_plain & (np.count_nonzero(is_plain) <= _FEW * len(paths)),
         "cmyk": mode == b"CMYK",
         "bits_16": facts["bits"] == 16,
@@ -128,7 +160,7 @@ def _kinds(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> di
 
 
 def _detail(code: str, row: np.ndarray) -> str:
-    if code == "large":
+    if code in ("large", "long", "tiny"):
         return f"{row['width']} x {row['height']}"
     field = {"wrong_extension": "format", "animated": "format", "heic_avif": "format", "bits_16": "mode"}.get(code)
     return "" if field is None else bytes(row[field]).decode()
