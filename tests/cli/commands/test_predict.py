@@ -114,7 +114,8 @@ def test_stdout_is_json_lines_and_nothing_else(photo_run, photos, capsys, monkey
 def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
     Path("text.jpg").write_text("not an image")
     code, _, err = predict(capsys, photo_run, "input=text.jpg", "output=o.csv")
-    assert (code, err) == (1, "regraft: input: the image couldn't be predicted. text.jpg: not an image (looks like text).\n")
+    sentence = "the image couldn't be predicted. text.jpg: not an image (looks like text)"
+    assert (code, err) == (1, f"regraft: input: {sentence}.\n")
     assert Path("o.csv").read_text().splitlines()[1] == "text.jpg,,,,,not an image (looks like text)"
 
 

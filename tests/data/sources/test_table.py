@@ -77,6 +77,33 @@ def test_names_are_found_without_extension_and_with_backslashes(photos: Path) ->
     assert files(splits.train) == ["photo000.png", "photo001.png", "photo.002.PNG", "photo003.png", "photo004.png"]
 
 
+@pytest.mark.parametrize("folder", ["images", "Photos", "images_001"])
+def test_a_folder_of_images_beside_the_table_is_searched(
+    tmp_path: Path, write_photos: Callable[..., None], folder: str
+) -> None:
+    write_photos(tmp_path / folder, 2)
+    splits = read(table(tmp_path / "a.csv", [("photo000.png", "a"), ("photo001", "b")]))
+    assert files(splits.train) == [f"{folder}/{name}" for name in named(0, 1)]
+
+
+def test_another_folder_that_has_the_files_is_named(photos: Path, tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [(name, "ab"[n]) for n, name in enumerate(named(0, 1))])
+    photos.rename(tmp_path / "my shots")
+    (message,) = errors_of(path)
+    assert "2 rows of a.csv with files that aren't there: line 2 (photo000.png), line 3 (photo001.png)" in message
+    assert f"Use data.root='{tmp_path}/my shots', where they are, or leave such rows out" in message
+
+    (tmp_path / "my shots").rename(tmp_path / "shots")
+    (message,) = errors_of(path, root=str(tmp_path / "shots" / ".."))
+    assert f"data.root={tmp_path}/shots, where they are" in message
+    within = [(f"shots/{name}", "ab"[n]) for n, name in enumerate(named(0, 1))]
+    (message,) = errors_of(table(tmp_path / "shots" / "b.csv", within))
+    assert f"data.root={tmp_path}, where they are" in message
+    foreign = [(f"C:\\data\\{name}", "ab"[n]) for n, name in enumerate(named(0, 1))]
+    (message,) = errors_of(table(tmp_path / "c.csv", foreign))
+    assert f"Write their names alone and use data.root={tmp_path}/shots, where such files are" in message
+
+
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
 def test_accents_of_names_may_be_encoded_otherwise(photos: Path, on_disk: Literal["NFC", "NFD"]) -> None:
     (photos / "photo000.png").rename(photos / unicodedata.normalize(on_disk, "Käfer.png"))

@@ -99,6 +99,12 @@ def is_a_part(name: str) -> bool:
     return not _PARTS.isdisjoint(words) or any(_split_in(word) for word in words) or "set" in words
 
 
+def says_images(name: str) -> bool:
+    """Whether a folder's name says that it holds images, and not which: `images`, `photos_1`."""
+    words = _words(name)
+    return bool(words) and _CONTENT.issuperset(words)
+
+
 def hides_labels(folder: str, names: Sequence[str], classes: Collection[str]) -> bool:
     """Whether the subfolders of a test folder aren't classes: there is none, or one such as `unknown` or `images`.
 

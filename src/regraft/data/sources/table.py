@@ -15,7 +15,7 @@ from regraft.core.errors import MissingFileError
 from regraft.data.sources.checked_files import CheckedFiles, checked_files
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.sources.labelled_table import LabelledTable, check_command, columns_of, labels_of
-from regraft.data.sources.layout import SPLITS, layout_of
+from regraft.data.sources.layout import SPLITS, layout_of, says_images
 from regraft.data.tables.collected import Collected
 from regraft.data.tables.columns import Given
 from regraft.data.tables.files import FileFinder
@@ -51,9 +51,13 @@ class ImageRows:
     def readers(self, table: Table) -> dict[str, FileFinder]:
         """Returns what finds the files of a table's rows, by split: Kaggle's ids lie in train_images, test_images."""
         beside, root = os.path.abspath(table.path.parent), self.root  # noqa: PTH100 (links are kept)
-        of_splits = layout_of([path.name for path in Path(root).iterdir() if path.is_dir()]).folders
+        below = sorted(path.name for path in Path(root).iterdir() if path.is_dir())
+        of_splits = layout_of(below).folders
         first = [root, beside] if self.is_root_first else [beside, root]
-        folders = {split: [*first, *(f"{root}{os.sep}{name}" for name in of_splits.get(split, []))] for split in SPLITS}
+        last = [f"{root}{os.sep}{name}" for name in below if says_images(name)]
+        folders = {
+            split: [*first, *(f"{root}{os.sep}{name}" for name in of_splits.get(split, [])), *last] for split in SPLITS
+        }
         found = {split: FileFinder(root, folders[split], self.trusted, EXTENSIONS) for split in SPLITS}
         self._finders += found.values()
         return found

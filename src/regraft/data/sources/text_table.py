@@ -34,6 +34,10 @@ class TextReader:
         """Returns "": texts have no names."""
         return ""
 
+    def elsewhere(self) -> str:
+        """Returns "": texts are in the table."""
+        return ""
+
 
 @dataclass
 class TextRows:

@@ -8,7 +8,7 @@ import numpy as np
 from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
 from regraft.data.groups import shared_groups
-from regraft.data.tables.faults import Faults
+from regraft.data.tables.faults import NOT_FOUND, Faults
 from regraft.data.tables.packed import PackedText
 from regraft.data.tables.reading import Table
 from regraft.data.tables.rows import InputReader, MakeLabels, Roles, RowParser, Rows
@@ -63,6 +63,8 @@ class Collected:
                 self.rows[row.split].append(row)
         except ConfigError as error:
             self._errors.append(error)
+        if not NOT_FOUND.isdisjoint(parser.faults.counts):
+            parser.faults.elsewhere = next(filter(None, (reader.elsewhere() for reader in readers.values())), "")
         if not parser.num_rows and not self._errors:
             name = readable(table.path.name)
             self._errors.append(ConfigError("data.path", f"{name} has no row below its header", fix="Add rows."))

@@ -46,6 +46,8 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "other_split": ("data.split", "the file of an earlier row in another split", "Keep one of the rows"),
 }
 """By kind: the config key, what the rows have, and the fix."""
+NOT_FOUND = frozenset({"missing", "leaves_root"})
+"""Kinds of faults of files that may be in another folder."""
 
 
 def reason_of(kind: str) -> str:
@@ -60,6 +62,7 @@ class Faults:
     Attributes:
         unit: what rows are numbered by, `line` or `row`.
         skipped: the reason for each row, by its file or its place in the table.
+        elsewhere: the fix of those in NOT_FOUND, if files were found in another folder.
     """
 
     table: str
@@ -67,6 +70,7 @@ class Faults:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     named: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     skipped: dict[str, str] = field(default_factory=dict)
+    elsewhere: str = ""
 
     def add(self, kind: str, number: int, detail: str = "", *, file: str = "") -> None:
         """Notes a row by its number; `file` is what it is about."""
@@ -82,6 +86,7 @@ class Faults:
         found = []
         for kind, count in self.counts.items():
             key, what, fix = _PER_ROW[kind]
+            fix = self.elsewhere if self.elsewhere and kind in NOT_FOUND else fix
             rows = self.named[kind] + [""] * (count - len(self.named[kind]))  # `listed` names 10 and counts the rest
             reason = f"{count:,} {'row' if count == 1 else 'rows'} of {self.table} with {what}: {listed(rows)}"
             found.append(ConfigError(key, reason, fix=f"{fix}, or leave such rows out with data.on_error=skip."))

@@ -4,12 +4,14 @@ import os
 import re
 import stat
 import unicodedata
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from regraft.config.quoting import text_of as text_as_override
 from regraft.data.sources.folder_scan import why_closed
+from regraft.data.sources.layout import is_of_a_program
 from regraft.data.tables.reading import text_of
 
 _MANY_WAYS = re.compile(r"^/|^\.?/|//|(^|/)\.\.?(/|$)|/$")
@@ -17,7 +19,23 @@ _MANY_WAYS = re.compile(r"^/|^\.?/|//|(^|/)\.\.?(/|$)|/$")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
+_MAX_SEARCHED = 10
+"""Names that aren't found, of which it is looked where else they are."""
+_MAX_FOLDERS = 1_000
 _FORMS: Sequence[Literal["NFC", "NFD"]] = ("NFC", "NFD")
+
+
+def _is_file(folder: str, name: str) -> bool:
+    return os.path.isfile(f"{folder}{os.sep}{name}")  # noqa: PTH113 (a Path a name and folder is most of the time)
+
+
+def _folders_below(root: str) -> Iterator[str]:
+    """Yields a folder and those below it, without hidden ones; not all of very many."""
+    for number, (folder, below, _) in enumerate(os.walk(root)):
+        below[:] = sorted(name for name in below if not is_of_a_program(name))
+        yield folder
+        if number >= _MAX_FOLDERS:
+            return
 
 
 class FileFinder:
@@ -37,6 +55,7 @@ class FileFinder:
         self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))
         self._extensions = extensions
         self._stems: dict[str, dict[str, list[str]]] = {}
+        self._missing: list[str] = []
         self.closed: dict[str, str] = {}
         """Files that mustn't be opened, such as FIFOs, with the reason."""
 
@@ -47,7 +66,27 @@ class FileFinder:
     def read(self, cells: Sequence[Any]) -> tuple[str, str]:
         """Returns the path of the file in the cell, as `find` does."""
         name = text_of(cells[0])
-        return self.find(name) if name else ("", "no_path")
+        path, fault = self.find(name) if name else ("", "no_path")
+        if fault in ("missing", "leaves_root") and len(self._missing) < _MAX_SEARCHED:
+            self._missing.append(name)
+        return path, fault
+
+    def elsewhere(self) -> str:
+        """Returns what to do about names that weren't found, if such files are in another folder; empty otherwise."""
+        names = [each.replace("\\", "/").strip("/") for each in self._missing]
+        parent = os.path.dirname(self._root)  # noqa: PTH120
+        found: Counter[tuple[bool, str]] = Counter()
+        for folder in (parent, *_folders_below(self._root)) if names else ():
+            for name in names:
+                if _is_file(folder, name):
+                    found[True, folder] += 1
+                elif folder != parent and _is_file(folder, name.rpartition("/")[2]):
+                    found[False, folder] += 1
+        if not found:
+            return ""
+        (is_whole, folder), _ = max(found.items(), key=lambda item: (item[1], item[0]))
+        where = f"data.root={text_as_override(folder)}, where"
+        return f"Use {where} they are" if is_whole else f"Write their names alone and use {where} such files are"
 
     def find(self, name: str) -> tuple[str, str]:
         """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault.

@@ -59,6 +59,9 @@ class InputReader(Protocol):
     def name_of(self, cells: Sequence[Any]) -> str:
         """Returns the name that faults call the input by; empty if it has none."""
 
+    def elsewhere(self) -> str:
+        """Returns what to do about inputs that weren't found, if they are in another place; empty otherwise."""
+
 
 @dataclass
 class Rows:

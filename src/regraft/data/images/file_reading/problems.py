@@ -51,7 +51,12 @@ _MAGIC = {
     b"version https://git-lfs": "a pointer of Git LFS, whose file was never fetched",
 }
 _RIFF = {b"WEBP": "WebP", b"AVI ": "a video (AVI)", b"WAVE": "a sound file (WAV)"}
-_AT = {128: (b"DICM", "DICOM"), 257: (b"ustar", "a tar archive"), 344: (b"n+1\0", "NIfTI"), 40: (b" EMF", "a metafile (EMF)")}
+_AT = {
+    128: (b"DICM", "DICOM"),
+    257: (b"ustar", "a tar archive"),
+    344: (b"n+1\0", "NIfTI"),
+    40: (b" EMF", "a metafile (EMF)"),
+}
 """Marks that don't stand at a file's start, by their position."""
 _MARKUP = {
     b"<!doctype html": "a web page, such as a server's error message",
@@ -81,7 +86,9 @@ def kind_of(content: bytes) -> str:
     found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     if found == "a zip archive" and b".npy" in head[30:80]:  # where the name of its first file is
         return "NumPy arrays (NPZ)"
-    return found or next((kind for at, (mark, kind) in _AT.items() if head.startswith(mark, at)), "") or _text_kind(head)
+    return (
+        found or next((kind for at, (mark, kind) in _AT.items() if head.startswith(mark, at)), "") or _text_kind(head)
+    )
 
 
 def _text_kind(head: bytes) -> str:
