@@ -63,7 +63,8 @@ FACTS = np.dtype(
 channel; `orientation` is that of EXIF, 1 for upright; `clear` is the share of the area that isn't opaque; `shape` is
 the colour of what is visible if that has only one, so that the transparency is the picture; -2 if nothing is, else -1;
 `brightest` is the greatest value of an image with 16 bits a channel, else 0; `plain` is the share of the area that is
-about as bright as the median; `num_colours` is 0 for more than MAX_COLOURS, and for formats that blur them; `thumb` is the luminance of the upright image, on white."""
+about as bright as the median; `num_colours` is 0 for more than MAX_COLOURS, and for JPEGs, which blur them; `thumb` is
+the luminance of the upright image, on white."""
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
+from pathlib import PurePath
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def probable_masks(paths: Sequence[str], has_few_colours: np.ndarray) -> np.ndar
     """Returns which images are probably masks of others, (num_images,), bool.
 
     Such an image has few colours, or `mask` in its path, as one that was saved as JPEG has more. Another image has its
-    name: one in its folder, up to the extension or a word such as `_mask`, or any, if it is in a folder such as `masks`.
+    name, up to the extension or a word such as `_mask`: one of its folder, or any if it is in a folder such as `masks`.
     """
     found = np.zeros(len(paths), bool)
     says_mask = np.fromiter(("mask" in path.lower() for path in paths), bool, len(paths))
@@ -44,4 +45,4 @@ def _parts(path: str) -> tuple[str, str]:
 
 @cache
 def _is_of_masks(folder: str) -> bool:
-    return any(_OF_FOLDER.fullmatch(part) for part in folder.split(os.sep))
+    return any(_OF_FOLDER.fullmatch(part) for part in PurePath(folder).parts)
