@@ -1,6 +1,8 @@
 import pytest
 
+from regraft.core.errors import ConfigError
 from regraft.models.freezing import (
+    HEAD,
     LPFT,
     Gradual,
     LastStages,
@@ -143,3 +145,23 @@ def test_last_stages_train_with_the_head():
 def test_a_number_of_stages_that_there_are_not_is_an_error(num_stages):
     with pytest.raises(ValueError, match=rf"freezing\.num_stages: got {num_stages}"):
         phases(LastStages(num_stages), STAGES, 10)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (LastStages(1), {"stem": 0, "relu": 0, "layer1": 1, "pool": 1}),
+        (LastStages(2), {"stem": 1, "relu": 1, "layer1": 1, "pool": 1}),
+        (Gradual(), {"stem": 0, "relu": 0, "layer1": 1, "pool": 1}),
+        (Layerwise(0.5), {"stem": 0.25, "relu": 0.25, "layer1": 0.5, "pool": 0.5}),
+        (LinearProbe(), {"stem": 0, "relu": 0, "layer1": 0, "pool": 0}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_stages_without_parameters_are_not_counted(strategy, expected):
+    has_parameters = {"stem": True, "relu": False, "layer1": True, "pool": False}
+    factors = factors_at(strategy, TrainingPoint(1, 10), has_parameters)
+    assert list(factors) == [*has_parameters, HEAD]
+    assert factors == expected | {HEAD: 1}
+    with pytest.raises(ConfigError, match="the backbone has 2: stem, layer1"):
+        factors_at(LastStages(3), TrainingPoint(1, 10), has_parameters)

@@ -48,6 +48,11 @@ class Backbone(nn.Module):
         return tuple(self.stages)
 
     @property
+    def has_parameters(self) -> dict[str, bool]:
+        """Whether each stage has parameters, from the input up."""
+        return {name: next(stage.parameters(), None) is not None for name, stage in self.stages.items()}
+
+    @property
     def feature_widths(self) -> dict[str, int]:
         """How many of the features each stage gives, in their order; by default the last one gives all."""
         return {self.stage_names[-1]: self.num_features}

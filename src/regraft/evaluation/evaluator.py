@@ -165,7 +165,7 @@ class Evaluator:
                 self._backbone,
                 self._data,
                 split,
-                build_freezing(self._config, self._backbone.stage_names),
+                build_freezing(self._config, self._backbone.has_parameters),
                 self._trainer.strategy.root_device,
                 self._progress("Features"),
                 needs_features=self._needs_features,

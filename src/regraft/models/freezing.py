@@ -1,11 +1,11 @@
 """Freezing strategies: which stages train at a point in training, and at what factor of the base learning rate.
 
-Strategies are pure functions of the point in training and the backbone's stage names, from the input up;
-`FreezingCallback` applies them.
+Strategies are pure functions of the point in training and the names of the backbone's stages that have parameters, from
+the input up; `FreezingCallback` applies them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -13,6 +13,8 @@ from typing import Protocol
 from regraft.core.errors import ConfigError, UnknownNameError, listed, require
 
 HEAD = "head"
+Stages = Sequence[str] | Mapping[str, bool]
+"""The names of stages from the input up, or whether each has parameters, which all have otherwise."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,13 @@ class Phase:
     factors: dict[str, float]
 
 
-def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-    """Returns the strategy's factors, checked: there is one for each stage and the head, and the head trains."""
+def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Stages) -> dict[str, float]:
+    """Returns the strategy's factors, checked: there is one for each stage and the head, and the head trains.
+
+    A stage without parameters has that of the stage below it, or 0.0, and isn't counted by any strategy.
+    """
+    every = list(stages)
+    stages = [stage for stage in every if not isinstance(stages, Mapping) or stages[stage]]
     factors = strategy(point, stages)
     name = type(strategy).__name__
     if set(factors) != {*stages, HEAD}:
@@ -232,10 +239,13 @@ def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequenc
             raise ConfigError("freezing", f"{name} gives {stage} the factor {factor}; allowed: 0 (frozen) and above.")
     if factors[HEAD] == 0:
         raise ConfigError("freezing", f"{name} freezes the head in epoch {point.epoch}; the head must always train.")
-    return factors
+    found, below = {}, 0.0
+    for stage in every:
+        found[stage] = below = factors.get(stage, below)
+    return found | {HEAD: factors[HEAD]}
 
 
-def phases(strategy: FreezingStrategy, stages: Sequence[str], max_epochs: int) -> list[Phase]:
+def phases(strategy: FreezingStrategy, stages: Stages, max_epochs: int) -> list[Phase]:
     """Returns the phases of a run in order from epoch 0; without a limit, those of the first 1000 epochs."""
     found: list[Phase] = []
     for epoch in range(_UNLIMITED_HORIZON if max_epochs < 0 else max(max_epochs, 1)):

@@ -74,7 +74,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)
     rows = stage_rows(
-        groups, body.stage_names, strategy, config["optimizer"].get("lr", math.nan), config["trainer"]["max_epochs"]
+        groups, body.has_parameters, strategy, config["optimizer"].get("lr", math.nan), config["trainer"]["max_epochs"]
     )
     if checkpoint is None:
         _warn_of_random_weights(config, body, strategy, rows)

@@ -21,7 +21,7 @@ from regraft.features.extract import ExtractionStats
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
-from regraft.models.freezing import FreezingStrategy
+from regraft.models.freezing import FreezingStrategy, Stages
 from regraft.models.freezing import phases as phases_of
 from regraft.training.feature_policy import (
     draws_views,
@@ -120,7 +120,7 @@ def feature_plan(
     settings: FeatureSettings = factory(config["features"], "features")()
     names = backbone.stage_names
     max_epochs = config["trainer"]["max_epochs"]
-    phases = run_phases_of(strategy, names, max_epochs)
+    phases = run_phases_of(strategy, backbone.has_parameters, max_epochs)
     is_full_batch = full_batch_optimizer(config) is not None
     plan = None
     reason = require_storable_if_wanted(config, backbone, data.augment, strategy)
@@ -175,7 +175,7 @@ def require_storable_if_wanted(
     Raises ConfigError instead if the user wants them stored, or an optimizer that works on them.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
-    phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
+    phases = run_phases_of(strategy, backbone.has_parameters, config["trainer"]["max_epochs"])
     full_batch = full_batch_optimizer(config)
     if full_batch is not None:
         require_full_batch(config, backbone, augment, [factors for _, factors in phases])
@@ -213,11 +213,9 @@ def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str
         )
 
 
-def run_phases_of(
-    strategy: FreezingStrategy, stage_names: tuple[str, ...], max_epochs: int
-) -> list[tuple[int, dict[str, float]]]:
+def run_phases_of(strategy: FreezingStrategy, stages: Stages, max_epochs: int) -> list[tuple[int, dict[str, float]]]:
     """Returns each phase's first epoch and its factors of the learning rate."""
-    return [(phase.start_epoch, phase.factors) for phase in phases_of(strategy, stage_names, max_epochs)]
+    return [(phase.start_epoch, phase.factors) for phase in phases_of(strategy, stages, max_epochs)]
 
 
 def model_name(config: Config) -> str:
@@ -275,7 +273,7 @@ def frozen_part(
     """Returns the cache of the stages that no phase trains, and their number; or why there is none."""
     none = "the run trained every stage, or all that is worth storing."
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
-    phases = run_phases_of(strategy, names, max_epochs)
+    phases = run_phases_of(strategy, backbone.has_parameters, max_epochs)
     if not all(frozen_depth(factors, names) for _, factors in phases):
         return none
     precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone
-from regraft.models.freezing import FreezingStrategy, phases
+from regraft.models.freezing import FreezingStrategy, Stages, phases
 from regraft.models.from_config import build_head
 from regraft.models.given import require_logits
 from regraft.tasks import TargetSummary, task_of
@@ -109,12 +109,12 @@ def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> lis
     )
 
 
-def build_freezing(config: Config, stage_names: tuple[str, ...] | None) -> FreezingStrategy:
-    """Returns the strategy; with the names of the stages, all its phases are checked against them."""
+def build_freezing(config: Config, stages: Stages | None) -> FreezingStrategy:
+    """Returns the strategy; with the stages, all its phases are checked against them."""
     require_length(config)
     strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
-    if stage_names is not None:
-        phases(strategy, stage_names, config["trainer"]["max_epochs"])
+    if stages is not None:
+        phases(strategy, stages, config["trainer"]["max_epochs"])
     return strategy
 
 

@@ -66,7 +66,7 @@ def work_of(
     trainer, names = config["trainer"], backbone.stage_names
     if trainer["fast_dev_run"]:
         return None
-    phases = run_phases_of(strategy, names, trainer["max_epochs"])
+    phases = run_phases_of(strategy, backbone.has_parameters, trainer["max_epochs"])
     ends = [first for first, _ in phases[1:]] + [math.inf if trainer["max_epochs"] < 0 else trainer["max_epochs"]]
     steps, limit = steps_per_epoch(config, num_images), trainer["limit_train_batches"]
     if limit is not None:

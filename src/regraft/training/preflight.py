@@ -151,7 +151,7 @@ def preflight(
     build("data", lambda: _settle_by_data(found, open_keys))
     strategy = build("freezing", lambda: build_freezing(usable, None))
     if backbone is not None and strategy is not None:  # its types are right
-        strategy = build("freezing", lambda: build_freezing(usable, backbone.stage_names))
+        strategy = build("freezing", lambda: build_freezing(usable, backbone.has_parameters))
     if strategy is not None:
         build("freezing", partial(require_possible, usable, strategy))
     found.strategy = strategy
@@ -266,7 +266,7 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
     collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(usable["trainer"])))
     if backbone is not None and found.strategy is not None:
         rate, max_epochs = usable["optimizer"].get("lr", math.nan), usable["trainer"]["max_epochs"]
-        found.rows = stage_rows(groups, backbone.stage_names, found.strategy, rate, max_epochs)
+        found.rows = stage_rows(groups, backbone.has_parameters, found.strategy, rate, max_epochs)
         found.size = ModelSize(
             sum(row.num_parameters for row in found.rows),
             sum(row.num_parameters for row in found.rows if row.lr_by_epoch),
@@ -297,7 +297,7 @@ def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> N
         return
     trained = [
         [stage for stage, factor in phase.factors.items() if factor and stage != HEAD]
-        for phase in phases(strategy, backbone.stage_names, settings["max_epochs"])
+        for phase in phases(strategy, backbone.has_parameters, settings["max_epochs"])
     ]
     num_processes, batch_size = trainer.num_devices if device.type == "cpu" else 1, found.config["data"]["batch_size"]
     precision = str(settings["precision"])

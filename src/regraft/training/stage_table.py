@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regraft.models.freezing import HEAD, FreezingStrategy, phases
+from regraft.models.freezing import HEAD, FreezingStrategy, Stages, phases
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ class StageRow:
 
 
 def stage_rows(
-    groups: Sequence[Mapping[str, Any]], stages: Sequence[str], strategy: FreezingStrategy, lr: float, max_epochs: int
+    groups: Sequence[Mapping[str, Any]], stages: Stages, strategy: FreezingStrategy, lr: float, max_epochs: int
 ) -> list[StageRow]:
     """Returns a row for each stage from the input up, then one for the head.
 

@@ -113,3 +113,19 @@ def test_weights_of_classes_and_of_samples_meet_on_one_device():
         fitting_weights(loss, targets, weights)
     loss = SimpleNamespace(class_weights=torch.tensor([1.0, 3.0]))
     assert fitting_weights(loss, targets, weights).tolist() == [2.0, 1.5]
+
+
+def test_a_mix_of_heads_that_are_left_out_in_two_ways_says_so(caplog):
+    def validation_of(*kinds, **options):
+        head = Standardised(sum(WIDTHS.values()), NUM_CLASSES)
+        optimizer = optimizer_of(head, **options)
+        optimizer.param_groups[-1]["picks"] = [{"solver": kind} for kind in kinds]
+        return optimizer.validation
+
+    assert validation_of("ridge", "logistic", "ridge") == "leave-one-out and 5-fold"
+    assert validation_of("ridge", "discriminant", solvers=["ridge", "logistic"]) == "leave-one-out"
+    assert validation_of("logistic") == "5-fold"
+    assert validation_of(solvers=["logistic"]) == "5-fold"
+    with caplog.at_level("INFO", "regraft"):
+        fitted(Standardised(sum(WIDTHS.values()), NUM_CLASSES), solvers=["logistic"])
+    assert "(5-fold loss" in caplog.text

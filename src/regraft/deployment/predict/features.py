@@ -55,7 +55,7 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
         key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
         return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."
     backbone = model.network.backbone
-    strategy, progress = build_freezing(config, backbone.stage_names), image_progress_bar(is_shown=False)
+    strategy, progress = build_freezing(config, backbone.has_parameters), image_progress_bar(is_shown=False)
     found = frozen_part(config, own, backbone, strategy, model.device, progress)
     if isinstance(found, str):
         return found

@@ -102,8 +102,7 @@ class FreezingCallback(pl.Callback):
     def _require_all(self, trainer: pl.Trainer, parts: Parts) -> None:
         """Raises ConfigError if the optimizers lack parameters that are to train."""
         own = {each for optimizer in trainer.optimizers for group in optimizer.param_groups for each in group["params"]}
-        stages = [name for name in parts if name != HEAD]
-        planned = phases(self.strategy, stages, _max_epochs(trainer))
+        planned = phases(self.strategy, _stages(parts), _max_epochs(trainer))
         trained = {name for phase in planned for name, factor in phase.factors.items() if factor}
         lacking = [name for name in trained if not own.issuperset(parts[name].parameters())]
         if lacking:
@@ -111,8 +110,7 @@ class FreezingCallback(pl.Callback):
             raise ConfigError("freezing", f"the optimizer lacks parameters of {listed(sorted(lacking))}", fix=fix)
 
     def _factors_at(self, trainer: pl.Trainer, parts: Parts) -> dict[str, float]:
-        stages = [name for name in parts if name != HEAD]
-        return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, _max_epochs(trainer)), stages)
+        return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, _max_epochs(trainer)), _stages(parts))
 
     def _parts(self, pl_module: pl.LightningModule) -> dict[str, nn.Module]:
         backbone, head = (_found(pl_module, name) for name in self._names)
@@ -128,6 +126,10 @@ class FreezingCallback(pl.Callback):
             # Its children aren't all of it, so it is one stage.
             children = {"backbone": backbone}
         return {**children, HEAD: head}
+
+
+def _stages(parts: Parts) -> dict[str, bool]:
+    return {name: next(part.parameters(), None) is not None for name, part in parts.items() if name != HEAD}
 
 
 def _max_epochs(trainer: Any) -> int:

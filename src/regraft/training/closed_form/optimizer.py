@@ -13,6 +13,7 @@ from regraft.models.heads import Linear, Standardised
 from regraft.tasks import TASKS, Task
 from regraft.tasks.rescaled import Rescaled
 from regraft.training.closed_form.criteria import CRITERIA
+from regraft.training.closed_form.logistic import NUM_FOLDS
 from regraft.training.closed_form.mix import SOLVERS, ClosedFormHead, fit_closed_form
 from regraft.training.closed_form.scaling import CLIP
 
@@ -67,10 +68,14 @@ class ClosedForm(torch.optim.Optimizer):
 
     @property
     def validation(self) -> str:
-        """How images are left out."""
+        """How images are left out, for each kind of head that there is."""
+        solvers = [pick["solver"] for pick in self.picks] or self._solvers
+        return " and ".join(sorted({self._left_out_by(solver) for solver in solvers}, reverse=True))
+
+    def _left_out_by(self, solver: str) -> str:
         is_grouped = self.param_groups[-1].get("is_grouped", False)
-        if "logistic" in (*self._solvers, *(pick["solver"] for pick in self.picks)):
-            return "5-fold by group" if is_grouped else "5-fold"
+        if solver == "logistic":
+            return f"{NUM_FOLDS}-fold by group" if is_grouped else f"{NUM_FOLDS}-fold"
         return LEAVE_GROUP_OUT if is_grouped else LEAVE_ONE_OUT
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -123,7 +128,7 @@ class ClosedForm(torch.optim.Optimizer):
         outputs = outer.in_units(outputs) if isinstance(outer, Rescaled) else outputs
         self.left_out = (outputs, targets[found.scored][known]) if known.any() else None
         for pick in found.picks:
-            loss = "" if math.isnan(pick.log_loss) else f" ({self.validation} loss {pick.log_loss:.3f})"
+            loss = "" if math.isnan(pick.log_loss) else f" ({self._left_out_by(pick.solver)} loss {pick.log_loss:.3f})"
             stages = ", ".join(pick.stages)
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:

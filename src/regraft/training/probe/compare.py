@@ -154,7 +154,7 @@ def _why_no_closed_form(config: Config, features: ProbeFeatures) -> str | None:
     augment = factory(config["augment"], "augment")()
     try:
         require_suitable_head(config)
-        strategy = build_freezing(config, features.body.stage_names)
+        strategy = build_freezing(config, features.body.has_parameters)
         require_storable_if_wanted(config, features.body, augment, strategy)
     except MISTAKES as error:
         return "; ".join(map(str, errors_in(error)))

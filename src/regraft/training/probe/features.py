@@ -52,8 +52,8 @@ class ProbeFeatures:
         # Apple's GPUs have no float64, which the grid of heads takes for the decay.
         self.matrix_device = torch.device("cpu") if device.type == "mps" else device
         body, _ = build_backbone(config | {"head": config["head"] | {"stages": "last"}})
-        self._strategy = build_freezing(config, body.stage_names)
-        run_phases = phases(self._strategy, body.stage_names, config["trainer"]["max_epochs"])
+        self._strategy = build_freezing(config, body.has_parameters)
+        run_phases = phases(self._strategy, body.has_parameters, config["trainer"]["max_epochs"])
         if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
             raise ConfigError("probe", "it fits heads on a frozen backbone; use freezing=linear_probe.")
         shapes = output_shapes(body)
