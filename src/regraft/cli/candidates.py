@@ -1,9 +1,9 @@
-"""The candidates of `regraft rank` and `regraft auto`: each model of a command at each image size."""
+"""The candidates of `regraft rank` and `regraft auto`: each model of a command at each input size."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regraft.config import compose
 from regraft.config.fitting import asking_for_steps
@@ -13,16 +13,20 @@ from regraft.config.top_level import require_known_keys
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.training.auto.choice import Choice
 
-_LIBRARIES = ("timm", "torchvision")
+if TYPE_CHECKING:
+    from regraft.core.input_spec import InputSpec
+
+_LIBRARIES = ("timm", "torchvision", "transformers")
+_BY_DATA = "auto"
 _CHOSEN = {
     "model": "Name the models with models=[...].",
-    "model.image_size": "Name the sizes with sizes=[...].",
+    **dict.fromkeys(("model.image_size", "model.max_length"), "Name the sizes with sizes=[...]."),
     **dict.fromkeys(("head", "optimizer", "fitting", "freezing"), "Leave it out: heads are fitted in closed form."),
-    "augment": "Leave it out: images are seen as in evaluation.",
+    "augment": "Leave it out: inputs are seen as in evaluation.",
 }
 UNTESTED = ("+trainer.limit_test_batches=0", "report=off")
 """Overrides of a training whose run isn't tested."""
-OWN_KEYS = ("models", "sizes", "output", "time", "trials")
+OWN_KEYS = ("models", "sizes", "candidates", "output", "time", "trials")
 
 
 def compose_command(name: str, overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
@@ -41,20 +45,33 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     with compose.as_current(node):
         config = compose.plain(node, overrides)
         require_known_keys(config, node, name, config_dir)
-    _require_list("models", config["models"], str, "a list of models, such as [efficientnet_lite0,resnet18]")
-    if config["sizes"] is not None:
-        _require_list("sizes", config["sizes"], int, "a list of pixels, such as [128,224], or null")
+    if config["models"] != _BY_DATA:
+        _require_list("models", config["models"], str, "a list of models, such as [efficientnet_lite0,resnet18]")
+    if config["sizes"] not in (None, _BY_DATA):
+        _require_list("sizes", config["sizes"], int, "a list of pixels or tokens, such as [128,224], or null")
     return config
 
 
-def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> list[Choice]:
+def of_training(overrides: Sequence[str]) -> list[str]:
+    """Returns a command's overrides that a training takes, too."""
+    return [each for each in overrides if str(key_of(each)).partition(".")[0] not in OWN_KEYS]
+
+
+def choices(
+    command: dict[str, Any], overrides: Sequence[str], config_dir: str | None, spec: "type[InputSpec]"
+) -> list[Choice]:
     """Returns the candidates of a command, each model at each size, in this order; a model is composed when it is due.
 
     Args:
         command: what `compose_command` returned.
         overrides: of the command.
+        spec: of the inputs that the data holds.
     """
-    shared = [each for each in overrides if key_of(each) not in OWN_KEYS]
+    models, sizes = (
+        command["candidates"][spec.kind][key] if command[key] == _BY_DATA else command[key]
+        for key in ("models", "sizes")
+    )
+    shared = of_training(overrides)
     known = list(group_choices("model", config_dir))
 
     @cache
@@ -65,14 +82,14 @@ def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str |
 
     def composed(chosen: tuple[str, ...], size: int | None) -> dict[str, Any]:
         config = of_model(chosen)
-        return config | {"model": config["model"] | ({} if size is None else {"image_size": size})}
+        return config | {"model": config["model"] | ({} if size is None else {spec.size_key: size})}
 
     found = []
-    for model in command["models"]:
+    for model in models:
         chosen = _model_overrides(model, known)
-        for size in command["sizes"] or [None]:
-            words = (*chosen, *([] if size is None else [f"model.image_size={size}"]))
-            found.append(Choice(model, size, words, partial(composed, chosen, size)))
+        for size in sizes or [None]:
+            words = (*chosen, *([] if size is None else [f"model.{spec.size_key}={size}"]))
+            found.append(Choice(model, spec, size, words, partial(composed, chosen, size)))
     return found
 
 
@@ -82,8 +99,9 @@ def reasons(errors: Mapping[Choice, Sequence[ConfigError]]) -> dict[str, str]:
     for choice, of_one in errors.items():
         of_model = sizes.setdefault((choice.model, " ".join(error.text for error in of_one)), [])
         of_model += [] if choice.size is None else [choice.size]
+    unit = next((choice.spec.size_unit for choice in errors), "")
     return {
-        f"{model} at {', '.join(map(str, each))} px" if each else model: reason
+        f"{model} at {', '.join(map(str, each))} {unit}" if each else model: reason
         for (model, reason), each in sizes.items()
     }
 

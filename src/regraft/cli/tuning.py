@@ -15,7 +15,6 @@ from regraft.cli.candidates import UNTESTED
 from regraft.cli.commands.train import train_once
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
-from regraft.core.image_spec import ImageSpec
 from regraft.data.from_config import build_datamodule
 from regraft.evaluation.evaluator import Evaluator
 from regraft.runs.checkpoint import read
@@ -110,7 +109,8 @@ class Tuner:
                 f"Fine-tuning isn't kept: its gain of {leader.score.task.loss_title}, {found}, isn't more than chance."
             )
             return None
-        self.tell(f"Fine-tuning gains {found} of {leader.score.task.loss_title}, more than chance; now on all images.")
+        gain, nouns = f"{found} of {leader.score.task.loss_title}", leader.choice.spec.nouns
+        self.tell(f"Fine-tuning gains {gain}, more than chance; now on all {nouns}.")
         return self._final(leader, plan)
 
     def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
@@ -121,7 +121,8 @@ class Tuner:
             needed = SAFETY * (plan.seconds if not trials else trials[-1].seconds + plan.final_seconds)
             if trials and needed + CLOSING_SECONDS > self.left():
                 break
-            self.tell(f"Fine-tuning: trial {number + 1}, {plan.num_epochs} epochs on {1 - HELD_OUT:.0%} of the images")
+            share = f"{1 - HELD_OUT:.0%} of the {leader.choice.spec.nouns}"
+            self.tell(f"Fine-tuning: trial {number + 1}, {plan.num_epochs} epochs on {share}")
             trial = self._trial(leader, plan, number)
             if trial is None:
                 break
@@ -139,7 +140,7 @@ class Tuner:
             words.append(f"data.split_seed={leader.choice.composed()['data']['split_seed'] + number}")
         head = self._trained([*words, "fitting=closed_form", *UNTESTED], "head")
         num_train = sum(head.results["class_counts"]["train"])
-        words += tuning_overrides(plan, num_train, quoted(head.path))
+        words += tuning_overrides(plan, num_train, quoted(head.path), leader.choice.spec)
         available = self.left() - SAFETY * plan.final_seconds - CLOSING_SECONDS
         tuned = self._trained([*words, *UNTESTED, *_at_most(available)], "tuned")
         if not _is_whole(tuned, plan):
@@ -153,14 +154,14 @@ class Tuner:
         head = self.record.winner
         assert head is not None, "the run of the head in closed form has been made"
         start = quoted(self.record.folder / head)
-        words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start)]
+        words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start, leader.choice.spec)]
         if "data.refit" not in map(key_of, words):
             words.append("data.refit=true")
         available = self.left() - SAFETY * plan.test_seconds - leader.run_seconds - CLOSING_SECONDS
         # In a hidden folder until it is whole, so that run=last isn't half of a fine-tuning.
         tuned = self._trained([*words, *_at_most(available)], "final")
         if not _is_whole(tuned, plan):
-            self.tell("Fine-tuning isn't kept: on all images it took longer than expected.")
+            self.tell(f"Fine-tuning isn't kept: on all {leader.choice.spec.nouns} it took longer than expected.")
             return None
         made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
         tuned.path.rename(made.path)
@@ -185,7 +186,7 @@ def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
     """Returns the images that a run has held out, by their indices in the source, and their score."""
     checkpoint = read(run.last_ckpt, trust)
     _, logits = Evaluator(checkpoint.config, checkpoint, ["val"], needs_features=False).split("val")
-    images = build_datamodule(checkpoint.config, ImageSpec(1), checkpoint).indices("val")
+    images = build_datamodule(checkpoint.config, None, checkpoint).indices("val")
     task, summary = checkpoint.task, checkpoint.targets
     outputs, targets = (torch.from_numpy(each) for each in (logits.values, logits.targets))
     outputs = task.standardised(outputs, summary)

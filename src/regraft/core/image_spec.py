@@ -39,6 +39,12 @@ class ImageSpec(InputSpec):
     """
 
     kind: ClassVar[str] = "image"
+    nouns: ClassVar[str] = "images"
+    one: ClassVar[str] = "an image"
+    size_key: ClassVar[str] = "image_size"
+    size_unit: ClassVar[str] = "px"
+    size_exponent: ClassVar[int] = 2
+    usual_augment: ClassVar[str] = "flip"
 
     image_size: int
     num_channels: int = 3
@@ -84,16 +90,6 @@ class ImageSpec(InputSpec):
         """Returns the same spec with the image size of another one."""
         assert isinstance(like, ImageSpec), "the spec of the same architecture"
         return replace(self, image_size=like.image_size)
-
-    @property
-    def size(self) -> int:
-        """The image size."""
-        return self.image_size
-
-    @property
-    def size_text(self) -> str:
-        """The image size, as in `128 px`."""
-        return f"{self.image_size} px"
 
     @property
     def input_bytes(self) -> int:

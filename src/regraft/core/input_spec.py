@@ -18,21 +18,28 @@ class InputSpec(ABC):
 
     kind: ClassVar[str]
     """What is given: `image` or `text`."""
+    nouns: ClassVar[str]
+    """What several inputs are called, for people."""
+    one: ClassVar[str]
+    """What a single input is called, with its article."""
+    size_key: ClassVar[str]
+    """The key of a backbone's config, and the attribute, that says how large inputs are."""
+    size_unit: ClassVar[str]
+    """The unit of `size`."""
+    size_exponent: ClassVar[int]
+    """The power of the size that the time for an input grows with."""
+    usual_augment: ClassVar[str]
+    """The choice of `augment` that suits most data."""
 
     @property
-    def nouns(self) -> str:
-        """What several inputs are called, for people."""
-        return f"{self.kind}s"
-
-    @property
-    @abstractmethod
     def size(self) -> int:
         """The side of an image, or the most tokens of a text."""
+        return int(getattr(self, self.size_key))
 
     @property
-    @abstractmethod
     def size_text(self) -> str:
         """The size of an input for people, such as `128 px`."""
+        return f"{self.size} {self.size_unit}"
 
     @property
     @abstractmethod

@@ -36,6 +36,12 @@ class TextSpec(InputSpec):
     """
 
     kind: ClassVar[str] = "text"
+    nouns: ClassVar[str] = "texts"
+    one: ClassVar[str] = "a text"
+    size_key: ClassVar[str] = "max_length"
+    size_unit: ClassVar[str] = "tokens"
+    size_exponent: ClassVar[int] = 1
+    usual_augment: ClassVar[str] = "none"
 
     max_length: int
     tokenizer: str | None = field(default=None, repr=False)
@@ -67,16 +73,6 @@ class TextSpec(InputSpec):
     def for_other_data(self) -> InputSpec:
         """Returns the spec without its vocabulary, if that was built from the training texts."""
         return self if self.max_words is None else replace(self, tokenizer=None)
-
-    @property
-    def size(self) -> int:
-        """The most tokens of a text."""
-        return self.max_length
-
-    @property
-    def size_text(self) -> str:
-        """The most tokens, as in `128 tokens`."""
-        return f"{self.max_length} tokens"
 
     @property
     def input_bytes(self) -> int:

@@ -31,7 +31,8 @@ class DataModule(pl.LightningDataModule):
     """Train, validation and test batches of a source. Usable without a trainer: `prepare_data()`, then `setup()`.
 
     Args:
-        input_spec: of the backbone; mean and std may be missing.
+        input_spec: of the backbone; mean and std may be missing. None as long as no backbone is known: samples can be
+            read then, and `with_input_spec` returns what has inputs.
         augment: for training batches; None shows images as evaluation sees them.
         batch_size: for each process.
         num_workers: loader processes; 0 is best for data in memory.
@@ -53,15 +54,12 @@ class DataModule(pl.LightningDataModule):
         cache: whether decoded images of files are kept between epochs and runs: `auto`, `on` or `off`; the store is
             connected with `inputs.use_stored`.
         seed: for order and augmentation.
-
-    Attributes:
-        inputs: what depends on the modality.
     """
 
     def __init__(
         self,
         source: Source,
-        input_spec: InputSpec,
+        input_spec: InputSpec | None,
         *,
         augment: Augment | None = None,
         batch_size: int = 64,
@@ -102,7 +100,18 @@ class DataModule(pl.LightningDataModule):
         self._seed = seed
         limits = None if value_range is None else tuple(value_range)
         self._options = InputOptions(self.augment, num_workers, seed, background, limits)
-        self.inputs = self._inputs_of(input_spec)
+        self._inputs = None if input_spec is None else self._inputs_of(input_spec)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What depends on the modality."""
+        assert self._inputs is not None, "with_input_spec() comes first"
+        return self._inputs
+
+    @property
+    def kind(self) -> str:
+        """The kind of the samples, which have been read: `image` or `text`."""
+        return self._prepared.splits.train.kind
 
     @property
     def is_here(self) -> bool:
@@ -116,14 +125,15 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads the source and assigns samples to splits, once; ValueError if a split can't be made."""
         self._prepared.read()
-        require_kind(self._prepared, self.inputs)
+        if self._inputs is not None:
+            require_kind(self._prepared, self._inputs)
         if self._sampler == "balanced" and not self.task.has_classes:
             raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
 
     def with_input_spec(self, input_spec: InputSpec) -> Self:
         """Returns a datamodule of the same samples, which have been read; ConfigError if the backbone takes others."""
         other = copy.copy(self)
-        other.inputs = self._inputs_of(input_spec)
+        other._inputs = self._inputs_of(input_spec)
         require_kind(self._prepared, other.inputs)
         return other
 

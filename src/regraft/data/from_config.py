@@ -10,8 +10,12 @@ from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.provenance import key_of_place
 
 
-def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the datamodule, read and split, with the classes and class indices of `trained`, if given."""
+def build_datamodule(config: Config, input_spec: InputSpec | None, trained: Checkpoint | None = None) -> Any:
+    """Returns the datamodule, read and split, with the classes and class indices of `trained`, if given.
+
+    Args:
+        input_spec: of the backbone; None as long as none is known.
+    """
     module = build_unread_datamodule(config, input_spec, trained)
     prepare(module)
     return module
@@ -23,7 +27,7 @@ def prepare(module: Any) -> None:
     module.setup("fit")
 
 
-def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+def build_unread_datamodule(config: Config, input_spec: InputSpec | None, trained: Checkpoint | None = None) -> Any:
     """Returns the datamodule of `build_datamodule` before its data is read."""
     from regraft.data.datamodule import DataModule
     from regraft.data.inputs import PIXEL_OPTIONS

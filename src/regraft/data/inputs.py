@@ -19,7 +19,7 @@ _INPUTS = {"image": "regraft.data.images.inputs:ImageInputs", "text": "regraft.d
 PIXEL_OPTIONS = ("background", "value_range", "cache")
 """Options of `DataModule` that the configs of other data than images lack."""
 
-_OF_TEXTS = "Use a model of texts, such as model=minilm; regraft auto and regraft rank take images alone."
+_OF_TEXTS = "Use a model of texts, such as model=minilm."
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class InputView(Protocol):
     def transform(self) -> dict[str, Any]:
         """Plain types; equal transforms of equal inputs are equal."""
 
+    def subset(self, positions: Tensor) -> "InputView":
+        """Returns the view of some inputs, by their positions, in this order."""
+
     def arranged(self, positions: Tensor) -> Tensor:
         """Returns positions in the order in which their inputs are computed."""
 

@@ -83,8 +83,9 @@ def left_out(tried: Sequence[Tried]) -> dict[str, list[str]]:
         if each.score is None:
             of_model = sizes.setdefault((each.reason or "").rstrip("."), {}).setdefault(each.choice.model, [])
             of_model += [] if each.choice.size is None else [each.choice.size]
+    unit = next((each.choice.spec.size_unit for each in tried), "")
     return {
-        reason: [f"{model} at {'/'.join(map(str, each))} px" if each else model for model, each in models.items()]
+        reason: [f"{model} at {'/'.join(map(str, each))} {unit}" if each else model for model, each in models.items()]
         for reason, models in sizes.items()
     }
 
@@ -97,8 +98,14 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     num_compared = sum(each.score is not None for each in tried)
     task, estimate = score.task, "leave-one-group-out" if score.is_grouped else "leave-one-out"
     headline = figure_text(task, score.headline)
-    figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} images"
-    tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."
+    figures = (
+        f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {best.choice.spec.nouns}"
+    )
+    tuned = (
+        ""
+        if best.tuned_with is None
+        else f" Fine-tuning it gained more than chance on {best.choice.spec.nouns} that were held out."
+    )
     if num_compared == 1:
         only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
         return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"
@@ -111,8 +118,8 @@ def _task(tried: Sequence[Tried]) -> Task:
 
 def _table(tried: Sequence[Tried]) -> Table:
     table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
-    task = _task(tried)
-    for heading in ("candidate", "images", figure_of(task)[0], task.loss_title, "ms an image", "s", "why not"):
+    task, spec = _task(tried), tried[0].choice.spec
+    for heading in ("candidate", spec.nouns, figure_of(task)[0], task.loss_title, f"ms {spec.one}", "s", "why not"):
         table.add_column(heading, justify="left" if heading in ("candidate", "why not") else "right")
     for each in tried:
         rate = "" if each.seconds_per_image is None else f"{1000 * each.seconds_per_image:.1f}"

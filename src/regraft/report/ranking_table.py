@@ -34,22 +34,23 @@ def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int, 
 
 
 def _table(found: Sequence[Ranked], num_images: int, task: Task) -> Table:
+    spec = found[0].spec
     how = "with its group" if found[0].score.is_grouped else "in turn"
     table = Table(
-        title=f"Heads in closed form on frozen features: each of {num_images:,} images left out {how}",
+        title=f"Heads in closed form on frozen features: each of {num_images:,} {spec.nouns} left out {how}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
     metric, factor, digits = figure_of(task)
     unit = ", %" if task.has_classes else ""
-    for heading in ("", "model", "px", metric, task.loss_title, f"neighbours{unit}", "ms an image"):
+    for heading in ("", "model", spec.size_unit, metric, task.loss_title, f"neighbours{unit}", f"ms {spec.one}"):
         table.add_column(heading, justify="left" if heading in ("", "model") else "right")
     for each in found:
         score, seconds = each.score, each.seconds_per_image
         table.add_row(
             "" if each.is_beaten else "=",
             plain_cell(each.model),
-            str(each.image_size),
+            str(each.spec.size),
             f"{factor * score.headline:.{digits}f} ± {factor * score.headline_error:.{digits}f}",
             f"{score.loss:.3f} ± {score.loss_error:.3f}",
             f"{factor * each.neighbours:.{digits}f}",
@@ -64,7 +65,7 @@ def write(path: Path, found: Sequence[Ranked], task: Task) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         name = task.headline
         of_score = (f"loo_{name}", f"loo_{name}_error", "loo_loss", "loo_loss_error", f"neighbours_{name}")
-        columns = ("model", "image_size", *of_score, "seconds_per_image", "is_beaten")
+        columns = ("model", found[0].spec.size_key, *of_score, "seconds_per_image", "is_beaten")
         write_csv(file, [columns, *map(_row, found)])
 
 
@@ -72,4 +73,4 @@ def _row(each: Ranked) -> list[Any]:
     score = each.score
     figures = [score.headline, score.headline_error, score.loss, score.loss_error, each.neighbours]
     seconds = "" if each.seconds_per_image is None else each.seconds_per_image
-    return [each.model, each.image_size, *figures, seconds, each.is_beaten]
+    return [each.model, each.spec.size, *figures, seconds, each.is_beaten]

@@ -19,7 +19,6 @@ from regraft.config.instantiate import Config, factory, require_optimizer_number
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.image_spec import ImageSpec
-from regraft.core.input_spec import InputSpec
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule, prepare
@@ -145,7 +144,7 @@ def preflight(
     backbone = found.backbone
     if checkpoint is None and isinstance(usable.get("head_from"), str):
         found.head_source = build("head_from", lambda: head_source(usable))
-    spec: InputSpec = ImageSpec(1) if backbone is None else backbone.input_spec
+    spec = None if backbone is None else backbone.input_spec
     collector.add_types("data", hints_of(DataModule))
     found.data = build("data", lambda: build_unread_datamodule(usable, spec, checkpoint or found.head_source))
     build("data", lambda: _settle_by_data(found, open_keys))

@@ -8,6 +8,7 @@ from helpers.command_line import run_main
 from regraft.cli.candidates import choices, compose_command
 from regraft.core.console import image_progress_bar
 from regraft.core.image_spec import ImageSpec
+from regraft.core.text_spec import TextSpec
 from regraft.data.from_config import build_datamodule
 from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate
@@ -17,9 +18,9 @@ COMMAND = [*DATA, "models=[simple_cnn]", "sizes=[8]"]
 
 
 def built(words: list[str]) -> Candidate:
-    (choice,) = choices(compose_command("rank", words, None), words, None)
+    (choice,) = choices(compose_command("rank", words, None), words, None, ImageSpec)
     config = choice.composed()
-    data = build_datamodule(config, ImageSpec(1))
+    data = build_datamodule(config, None)
     return Candidate(config, data, torch.device("cpu"), image_progress_bar(is_shown=False))
 
 
@@ -53,6 +54,21 @@ def test_a_run_of_the_candidate_computes_none_of_its_features(candidate):
     candidate.compute(torch.arange(len(candidate)))
     run = regraft.train([*DATA, "model=simple_cnn", "model.image_size=8", "features.cache=on"])
     assert run.results["features"]["num_computed"] == candidate.num_test
+
+
+def test_features_of_texts_are_in_the_order_of_the_labels_whatever_their_lengths(tmp_path):
+    words = ["data=books", "data.fraction=0.1", "trainer=cpu", "models=[lstm]", "sizes=[16]"]
+    (choice,) = choices(compose_command("rank", words, None), words, None, TextSpec)
+    data = build_datamodule(choice.composed(), None)
+    candidate = Candidate(choice.composed(), data, torch.device("cpu"), image_progress_bar(is_shown=False))
+    everything = torch.arange(len(candidate))
+    candidate.compute(everything[::2])
+    assert candidate.num_missing(everything) == len(everything) - len(everything[::2])
+    candidate.compute(everything)
+    whole, part = candidate.features(everything), candidate.features(everything[3:40:2])
+    assert all(torch.equal(part[stage], whole[stage][3:40:2]) for stage in candidate.widths)
+    assert (candidate.longest, candidate.input_spec.size_text) == (16, "16 tokens")
+    assert choice.name == "lstm at 16 tokens"
 
 
 def test_a_candidate_without_weights_is_refused_by_name(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from helpers.closed_form import sample
+from regraft.core.image_spec import ImageSpec
 from regraft.training.auto.ranking import Ranked, ranked
 from regraft.training.auto.scores import Score, score
 
@@ -30,7 +31,7 @@ def test_an_image_that_is_alone_in_its_class_is_not_scored():
 
 def test_one_image_a_class_says_that_nothing_can_be_left_out():
     features, _, _ = sample(4)
-    with pytest.raises(ValueError, match="no class has two training images"):
+    with pytest.raises(ValueError, match="no class has two training samples"):
         score(features, torch.arange(4), 4)
 
 
@@ -50,5 +51,8 @@ def test_differences_are_paired():
 
 
 def test_candidates_are_ordered_by_their_log_loss():
-    worse, best = Ranked("a", 96, made([1.0, 1.1, 1.0]), 0.5, None), Ranked("b", 96, made([0.5, 0.6, 0.5]), 0.4, 0.01)
+    worse, best = (
+        Ranked("a", ImageSpec(96), made([1.0, 1.1, 1.0]), 0.5, None),
+        Ranked("b", ImageSpec(96), made([0.5, 0.6, 0.5]), 0.4, 0.01),
+    )
     assert [(each.model, each.is_beaten) for each in ranked([worse, best])] == [("b", False), ("a", True)]

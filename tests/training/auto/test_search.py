@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.core.image_spec import ImageSpec
+from regraft.core.text_spec import TextSpec
 from regraft.data.splits import stratified_order
 from regraft.tasks import TASKS
 from regraft.training.auto import measure as module
@@ -44,11 +46,13 @@ class Made:
     num_test: int = NUM_TEST
     num_images: int = NUM_IMAGES
     seconds_per_image: float | None = None
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         self.flops = self.rate
         self.labels = self.strata = torch.arange(self.num_images) % 3
         self.task, self.weights, self.groups = TASKS["classification"], None, None
+        self.last_stage_solvers = ()
         self.done: set[int] = set()
         self.done_test: set[int] = set()
         generator = torch.Generator().manual_seed(0)
@@ -116,7 +120,7 @@ class Bench:
         self.lines: list[str] = []
         self.name_of: Callable[[Choice], str] = lambda choice: choice.model
         self.search = Search(
-            [Choice(name, None, (), dict) for name in candidates],
+            [Choice(name, ImageSpec, None, (), dict) for name in candidates],
             self.clock,
             make=self.make,
             train=self.train,
@@ -206,7 +210,11 @@ def test_fine_tuning_starts_from_a_run_that_is_tested_only_if_it_stays_the_best(
 
 def test_a_size_that_is_too_slow_by_what_another_one_takes_is_not_built(monkeypatch):
     bench = Bench(60, monkeypatch, a=(0.5, 0.02), b=(3.0, 0.3))
-    bench.search._waiting = [Choice("a", 384, (), dict), Choice("a", 96, (), dict), Choice("b", 96, (), dict)]
+    bench.search._waiting = [
+        Choice("a", ImageSpec, 384, (), dict),
+        Choice("a", ImageSpec, 96, (), dict),
+        Choice("b", ImageSpec, 96, (), dict),
+    ]
     bench.run()
     assert [each.reason for each in bench.search.tried if each.choice.size == 384] == ["a run would take 108 s or more"]
     assert all(each.seconds == 0 for each in bench.search.tried if each.choice.size == 384)
@@ -289,7 +297,7 @@ def test_without_a_limit_the_choice_is_the_same_however_fast_the_machine_is(monk
 def sized(budget: float, monkeypatch: pytest.MonkeyPatch, **signals: float) -> Bench:
     """A search over one model at several sizes, whose seconds an image grow with the area."""
     bench = Bench(budget, monkeypatch, **{name: (signal, int(name[1:]) ** 2 / 1e6) for name, signal in signals.items()})
-    bench.search._waiting = [Choice("m", int(name[1:]), (name,), dict) for name in signals]
+    bench.search._waiting = [Choice("m", ImageSpec, int(name[1:]), (name,), dict) for name in signals]
     bench.name_of = lambda choice: choice.overrides[0]
     return bench
 
@@ -305,6 +313,17 @@ def test_the_first_run_is_at_the_largest_size_that_there_is_time_for(monkeypatch
     assert whole[0] == (first, True)
     assert any("There isn't the time for m at 224 px; time=" in line for line in bench.lines) == is_said
     assert bench.clock.now <= budget
+
+
+def test_texts_that_no_length_cuts_are_looked_at_with_the_largest_alone(monkeypatch):
+    bench = sized(torch.inf, monkeypatch, s256=1.0, s128=1.0, s64=1.0)
+    bench.search._waiting = [Choice("m", TextSpec, each.size, each.overrides, dict) for each in bench.search._waiting]
+    for made in bench.made.values():
+        made.longest = 40
+    assert bench.run().choice.name == "m at 256 tokens"
+    reason = "the same as m at 256 tokens, as no text has more than 40 tokens"
+    assert {each.choice.size: each.reason for each in bench.search.tried} == {256: None, 128: reason, 64: reason}
+    assert not bench.made["s128"].done
 
 
 def test_an_early_run_is_at_a_small_size_if_the_chosen_one_takes_too_long(monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from regraft.core.image_spec import ImageSpec
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.scores import Score
 from regraft.training.auto.tuning import (
@@ -20,7 +21,7 @@ from regraft.training.auto.tuning import (
 def leader(losses: list[float], num_images: int = 400) -> Leader:
     values = torch.tensor(losses, dtype=torch.float64)
     score = Score(values, values < 0.7, ("block1",))
-    return Leader(Choice("a", 96, ("model=a",), dict), 0.5, score, num_images, 100, 0.01, 2.0)
+    return Leader(Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, num_images, 100, 0.01, 2.0)
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:
@@ -58,6 +59,6 @@ def test_an_image_of_several_trials_counts_once():
 
 
 def test_the_average_of_the_weights_goes_back_to_the_start():
-    words = tuning_overrides(TuningPlan(4, 10.0, 10.0, 1.0), 320, "head")
+    words = tuning_overrides(TuningPlan(4, 10.0, 10.0, 1.0), 320, "head", ImageSpec)
     assert "callbacks.ema.decay=0.97500" in words  # 40 steps, after which the start has a share of 0.36
     assert "head_from=head" in words

@@ -1,4 +1,4 @@
-"""Find the best classifier within a time: choose backbone and image size, then train and test it."""
+"""Find the best classifier within a time: choose backbone and input size, then train and test it."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.cli.candidates import OWN_KEYS, UNTESTED, choices, compose_command
+from regraft.cli.candidates import UNTESTED, choices, compose_command, of_training
 from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, command_of, parse
 from regraft.config.hydra_messages import MISTAKES
@@ -27,10 +27,14 @@ from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand
 
 if TYPE_CHECKING:
+    from regraft.core.console import ProgressBar
     from regraft.training.auto.choice import Choice
     from regraft.training.auto.record import Record
 
-_NOT_OF_RESULTS = ("models", "sizes", "time", "trials", "output_dir", "trainer", "features", "model", "trust", "report")
+_NOT_OF_RESULTS = (
+    *("models", "sizes", "candidates", "time", "trials", "output_dir", "trainer", "features", "model", "trust"),
+    "report",
+)
 _LEAST_SECONDS = 5
 
 
@@ -92,7 +96,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     with quick_imports():
         from regraft.cli.tuning import Tuner
         from regraft.core.console import image_progress_bar
-        from regraft.core.image_spec import ImageSpec
+        from regraft.core.modalities import SPECS
         from regraft.data.from_config import build_datamodule
         from regraft.report import auto_report
         from regraft.report.console import wide_console
@@ -113,7 +117,8 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
             f"{continued} holds a search with other options, as its configs have changed or it was renamed",
             fix="To search with the options of now, give them to regraft auto.",
         )
-    data, shared = build_datamodule(config, ImageSpec(1)), _shared(overrides)
+    data, shared = build_datamodule(config, None), of_training(overrides)
+    spec = SPECS[data.kind]
     console = wide_console(auto_report.WIDTH)
 
     def tell(line: str) -> None:
@@ -129,17 +134,18 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         record.remove_replaced()
         return made
 
+    def progress(title: str) -> "ProgressBar":
+        return image_progress_bar(is_shown=console.is_terminal, title=title, nouns=spec.nouns)
+
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         record = Record.of(folder, SearchCommand(list(overrides), config_dir, str(Path.cwd())))
         record.write([])
         given = config["data"]["fraction"] != 1 or config["data"]["shots"] is not None
         search = Search(
-            choices(config, overrides, config_dir)[: config["trials"]],
+            choices(config, overrides, config_dir, spec)[: config["trials"]],
             clock,
-            make=lambda choice: Candidate(
-                choice.composed(), data, device, image_progress_bar(is_shown=console.is_terminal, title=choice.name)
-            ),
+            make=lambda choice: Candidate(choice.composed(), data, device, progress(choice.name)),
             train=train,
             tell=tell,
             subset_seed=config["data"]["subset_seed"],
@@ -156,7 +162,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
             best = search.run()
         except MISTAKES as error:
             if not _is_same(config, data.fingerprint):
-                raise _changed(folder) from error
+                raise _changed(folder, spec.nouns) from error
             raise
         assert record.winner is not None, "a run has been trained"
         run = Run(folder / record.winner)
@@ -171,11 +177,6 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         record.write(search.tried, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, words, clock.passed(), console)
         return run
-
-
-def _shared(overrides: Sequence[str]) -> list[str]:
-    """Returns a command's overrides that a training takes, too."""
-    return [each for each in overrides if key_of(each) not in OWN_KEYS]
 
 
 def _folder(config: dict[str, Any], overrides: Sequence[str]) -> Path:
@@ -207,26 +208,25 @@ def _trained(
     own = [f"hydra.run.dir={folder}", "trainer.enable_progress_bar=false", "fitting=closed_form"]
     made = train_once([*words, *own, *([] if is_tested else UNTESTED)], config_dir, is_printed=False)
     if provenance.sessions(made)[-1]["data"]["fingerprint"] != fingerprint:
-        raise _changed(record.folder)
+        raise _changed(record.folder, choice.spec.nouns)
     record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested)
     return made
 
 
 def _is_same(config: dict[str, Any], fingerprint: str) -> bool:
-    """Whether the images are still those of a fingerprint."""
-    from regraft.core.image_spec import ImageSpec
+    """Whether the data is still that of a fingerprint."""
     from regraft.data.from_config import build_datamodule
 
     try:
-        return bool(build_datamodule(config, ImageSpec(1)).fingerprint == fingerprint)
+        return bool(build_datamodule(config, None).fingerprint == fingerprint)
     except MISTAKES:
         return False
 
 
-def _changed(folder: Path) -> ConfigError:
+def _changed(folder: Path, nouns: str) -> ConfigError:
     return ConfigError(
         "data",
-        "the images have changed since the search began",
+        f"the {nouns} have changed since the search began",
         fix=f"To search again, without computing again what is the same: regraft resume run={folder}",
     )
 

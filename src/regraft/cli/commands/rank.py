@@ -1,4 +1,4 @@
-"""Compare backbones and image sizes on your data by heads in closed form, before training."""
+"""Compare backbones and input sizes on your data by heads in closed form, before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
     with quick_imports():
         from regraft.core.console import image_progress_bar
-        from regraft.core.image_spec import ImageSpec
+        from regraft.core.modalities import SPECS
         from regraft.data.from_config import build_datamodule
         from regraft.report import ranking_table
         from regraft.training.auto.candidates import Candidate
@@ -41,10 +41,11 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
 
     quiet_lightning()
     device = prepared_device(config)
-    data = build_datamodule(config, ImageSpec(1))
+    data = build_datamodule(config, None)
+    spec = SPECS[data.kind]
     found, errors = [], {}
-    for choice in choices(config, overrides, config_dir):
-        progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name)
+    for choice in choices(config, overrides, config_dir, spec):
+        progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name, nouns=spec.nouns)
         try:
             found.append(measured(choice.model, Candidate(choice.composed(), data, device, progress)))
         except MISTAKES as error:

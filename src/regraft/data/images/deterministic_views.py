@@ -80,6 +80,11 @@ class ImageView:
 
     padded_lengths = num_tokens
 
+    def subset(self, positions: Tensor) -> "ImageView":
+        """Returns the view of some images, by their positions, in this order."""
+        hashes = np.ascontiguousarray(self.content_hashes[positions.numpy()])
+        return replace(self, part=Part(self.part.samples, self.part.indices[positions]), content_hashes=hashes)
+
     def arranged(self, positions: Tensor) -> Tensor:
         """Returns positions as they are."""
         return positions

@@ -42,6 +42,12 @@ class EncodedTexts:
         sizes, places = np.unique(lengths, return_inverse=True)
         return np.array([padded_length(size, self.max_length) for size in sizes.tolist()], np.int64)[places]
 
+    def subset(self, positions: np.ndarray) -> "EncodedTexts":
+        """Returns some of the texts, in this order."""
+        lengths = np.diff(self.offsets)[positions]
+        ids = np.concatenate([self[position] for position in positions.tolist()] or [self.ids[:0]])
+        return EncodedTexts(ids, np.concatenate([[0], lengths.cumsum()]), self.max_length)
+
     def batch(self, positions: np.ndarray) -> Tensor:
         """Returns some texts, padded to the longest of them, (num_texts, length), int64."""
         texts = [self[position] for position in positions.tolist()]

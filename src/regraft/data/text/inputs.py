@@ -179,6 +179,11 @@ class TextView:
         """How many tokens each text is padded to, (num_texts,), int64."""
         return self.texts.padded_lengths
 
+    def subset(self, positions: Tensor) -> "TextView":
+        """Returns the view of some texts, by their positions, in this order."""
+        chosen = positions.numpy()
+        return TextView(np.ascontiguousarray(self.content_hashes[chosen]), self.texts.subset(chosen))
+
     def arranged(self, positions: Tensor) -> Tensor:
         """Returns positions in the order in which texts are computed: by their padded length."""
         lengths = torch.from_numpy(self.texts.padded_lengths)[positions]

@@ -62,6 +62,7 @@ class Baseline(Measurement):
     ) -> None:
         super().__init__(clock, make, tell)
         self._waiting = list(choices)
+        self._nouns = self._waiting[0].spec.nouns
         self._train = train
         self._subset_seed, self._has_fraction, self._has_run = subset_seed, has_fraction, has_run
         self.fraction = 1.0
@@ -78,12 +79,15 @@ class Baseline(Measurement):
         """
         first = self._first()
         chosen = self._larger(first) if self.fraction == 1 else first
+        if chosen is not first and first.is_same_as(chosen.choice):
+            first.stop(first.why_same_as(chosen.choice))
         cost, candidate = self._cost(chosen), chosen.candidate
         assert candidate is not None, "it is open"
         fewer = f"; there is time for about {len(self._order):,} of the former" if self.fraction < 1 else ""
+        rate = f"{1000 * cost.seconds_per_image:.1f} ms {chosen.choice.spec.one}"
         self._tell(
-            f"{chosen.choice.name}: {1000 * cost.seconds_per_image:.1f} ms an image; {len(self._all):,} images to fit "
-            f"and {candidate.num_test:,} to test{fewer}"
+            f"{chosen.choice.name}: {rate}; {len(self._all):,} {self._nouns} to fit and {candidate.num_test:,} to test"
+            f"{fewer}"
         )
         self._tell_what_would_take_longer(chosen)
         if not self._has_run:
@@ -133,7 +137,7 @@ class Baseline(Measurement):
             raise ConfigError(
                 "time",
                 f"{self._clock.passed():.0f} s have passed, and {first.choice.name} takes "
-                f"{1000 * cost.seconds_per_image:.0f} ms for each of {num_images:,} images",
+                f"{1000 * cost.seconds_per_image:.0f} ms for each of {num_images:,} {self._nouns}",
                 got=self._clock.budget,
                 fix=f"Give at least time={max(least, round(self._clock.budget) + 1)}.",
             )
@@ -225,7 +229,9 @@ class Baseline(Measurement):
         if SAFETY * early.seconds + later.reserve < self._left():
             num_done = self._num_computed(chosen, few)
             self._make_run(chosen, share if num_done == len(few) else share_of(num_done, len(self._all)))
-            self._tell(f"{chosen.choice.name}: a run on {num_done:,} images, so that there is one whatever happens")
+            self._tell(
+                f"{chosen.choice.name}: a run on {num_done:,} {self._nouns}, so that there is one whatever happens"
+            )
 
     def _run_on_all(self, chosen: Tried, candidate: Candidate) -> None:
         """Makes the run of the baseline, tested; on fewer images if they take much longer than expected.
@@ -259,7 +265,7 @@ class Baseline(Measurement):
             return
         if self._cost(leader).reserve + SAFETY * self._run_seconds < self._left():
             self._make_run(leader, share)
-            self._tell(f"{leader.choice.name}: a run on {size:,} images replaces the one before")
+            self._tell(f"{leader.choice.name}: a run on {size:,} {self._nouns} replaces the one before")
 
     def _make_run(self, tried: Tried, share: float, *, is_tested: bool = False) -> None:
         """Trains a run, which may have been there, and notes what it took."""

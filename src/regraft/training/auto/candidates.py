@@ -1,9 +1,7 @@
-"""A candidate: a backbone at an image size, and the pooled outputs of its stages on the images that can be fitted."""
+"""A candidate: a backbone at an input size, and the pooled outputs of its stages on the inputs that can be fitted."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -11,12 +9,12 @@ from torch import Tensor
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
+from regraft.core.modalities import SPECS
 from regraft.data.datamodule import DataModule
-from regraft.data.images.deterministic_views import ImageView
-from regraft.data.splits import Part
 from regraft.features.cache import FeatureCache
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError, memory_limit
+from regraft.features.view import InputView
 from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
 from regraft.runs.checkpoint import read
@@ -24,7 +22,7 @@ from regraft.runs.folder import find_checkpoint
 from regraft.training.feature_plan import model_name
 
 _ENOUGH = 32
-"""Images from whose time that of others can be told; the first ones take longer."""
+"""Inputs from whose time that of others can be told; the first ones take longer."""
 
 
 class Candidate:
@@ -39,11 +37,14 @@ class Candidate:
         progress: shown meanwhile.
 
     Attributes:
+        input_spec: of the backbone; `image_size` and the like are its own.
         widths: how many features each stage gives, in their order.
         labels: (num_images,), int64, training images first; or rows of labels or of standardised numbers.
         strata: what subsets are stratified by, see `Task.strata`.
         weights: (num_images,), of the images, as `labels`; None for equal ones.
         groups: (num_images,), int64: images of the same one are left out together; None if there are none.
+        longest: tokens of the longest text, which has been cut to the input size; None for inputs of one shape.
+        last_stage_solvers: of the head in closed form, see `fit_closed_form`.
         num_test: number of test images.
         flops: of the features of an image.
 
@@ -54,7 +55,7 @@ class Candidate:
     def __init__(self, config: Config, data: DataModule, device: torch.device, progress: ProgressBar) -> None:
         if weights_url(config) is not None:
             raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
-        _require_other_images(config, data)
+        _require_other_data(config, data)
         pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
         backbone, _ = build_backbone(config)
         data = data.with_input_spec(backbone.input_spec)
@@ -70,7 +71,10 @@ class Candidate:
         splits = [split for split in ("train", "val") if split in data.sizes]
         self._views = [data.inputs.views(split, 0)[0] for split in splits]
         self._test_views = data.inputs.views("test", 0) if data.has_test else []
-        self.image_size = backbone.input_spec.size
+        self.input_spec = backbone.input_spec
+        tokens = [view.num_tokens for view in (*self._views, *self._test_views)]
+        self.longest = max((int(each.max()) for each in tokens if each is not None and len(each)), default=None)
+        self.last_stage_solvers: Sequence[str] = config["optimizer"].get("last_stage_solvers", ())
         self.widths = backbone.feature_widths
         self.task = data.task
         labels = torch.cat([data.labels(split) for split in splits])
@@ -117,9 +121,9 @@ class Candidate:
         Args:
             positions: (num_images,), int64, ascending, among the test images.
         """
-        self._compute([_subset(view, positions) for view in self._test_views])
+        self._compute([view.subset(positions) for view in self._test_views])
 
-    def _compute(self, views: Sequence[ImageView]) -> None:
+    def _compute(self, views: Sequence[InputView]) -> None:
         if not self._cache.num_missing(views, [self._depth]):
             return
         self._cache.extractor(self._depth)  # made once, so that an image's seconds don't depend on their number
@@ -155,28 +159,24 @@ class Candidate:
         """Frees what computes features; it is made again when it is needed."""
         self._cache.release()
 
-    def _subsets(self, positions: Tensor) -> list[ImageView]:
+    def _subsets(self, positions: Tensor) -> list[InputView]:
         """Returns the views of some images, one for each split that has any of them."""
         found, start = [], 0
         for view in self._views:
             inside = positions[(positions >= start) & (positions < start + len(view))] - start
             if len(inside):
-                found.append(_subset(view, inside))
+                found.append(view.subset(inside))
             start += len(view)
         return found
 
 
-def _require_other_images(config: Config, data: DataModule) -> None:
-    """Checks that the backbone of an earlier run hasn't been trained on the images that heads are to be compared on."""
+def _require_other_data(config: Config, data: DataModule) -> None:
+    """Checks that the backbone of an earlier run hasn't been trained on the data that heads are to be compared on."""
     path = config["model"].get("path")
     if path is None:
         return
     source = read(find_checkpoint(path, prefer="best", key="model.path"), config["trust"])
     is_frozen = target_of(source.config["freezing"], "freezing") is LinearProbe
     if not is_frozen and source.fingerprint == data.fingerprint:
-        raise ConfigError("model", "it was trained on these images, so that leaving one out of the head says nothing")
-
-
-def _subset(view: ImageView, positions: Tensor) -> ImageView:
-    part = Part(view.part.samples, view.part.indices[positions])
-    return replace(view, part=part, content_hashes=np.ascontiguousarray(view.content_hashes[positions.numpy()]))
+        nouns = SPECS[data.kind].nouns
+        raise ConfigError("model", f"it was trained on these {nouns}, so that leaving one out of the head says nothing")

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regraft.core.input_spec import InputSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -11,17 +14,19 @@ class Choice:
 
     Attributes:
         model: its name, as the command gives it.
-        size: in pixels; None for the model's own.
+        spec: the class of its input spec.
+        size: of the inputs; None for the model's own.
         overrides: what `regraft train` takes for it, beside those of the command.
         composed: returns the config of that run, in plain types.
     """
 
     model: str
+    spec: "type[InputSpec]"
     size: int | None
     overrides: tuple[str, ...]
     composed: Callable[[], dict[str, Any]]
 
     @property
     def name(self) -> str:
-        """The model, and the image size if one is chosen."""
-        return self.model if self.size is None else f"{self.model} at {self.size} px"
+        """The model, and the input size if one is chosen."""
+        return self.model if self.size is None else f"{self.model} at {self.size} {self.spec.size_unit}"

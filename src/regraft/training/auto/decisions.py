@@ -198,23 +198,25 @@ def share_of(size: float, num_images: int) -> float:
     return min(1.0, max(math.floor(1000 * size / num_images), 1) / 1000)
 
 
-def seconds_at(size: int, known: Mapping[int, float]) -> float:
-    """Returns what an image takes at a size in pixels, by that of the same model at other sizes; 0 without any.
+def seconds_at(size: int, known: Mapping[int, float], exponent: int) -> float:
+    """Returns what an input takes at a size, by that of the same model at other sizes; 0 without any.
 
-    It grows with the area, but for what it takes whatever the size, such as to read the image. That is known from two
-    sizes; from one, it is taken to be `CONSTANT_SHARE` of the time at that size, if the other one is larger.
+    It grows with a power of the size, that of an image with the area, but for what it takes whatever the size, such as
+    to read the image. That is known from two sizes; from one, it is taken to be `CONSTANT_SHARE` of the time at that
+    size, if the other one is larger.
 
     Args:
         known: seconds by size.
+        exponent: see `InputSpec.size_exponent`.
     """
     if not known:
         return 0.0
     smallest, largest = min(known), max(known)
     if smallest == largest:
         constant = CONSTANT_SHARE if size > largest else 0.0
-        return known[largest] * (constant + (1 - constant) * (size / largest) ** 2)
-    growth = max(0.0, known[largest] - known[smallest]) / (largest**2 - smallest**2)
-    return max(0.0, known[largest] + growth * (size**2 - largest**2))
+        return known[largest] * (constant + (1 - constant) * (size / largest) ** exponent)
+    growth = max(0.0, known[largest] - known[smallest]) / (largest**exponent - smallest**exponent)
+    return max(0.0, known[largest] + growth * (size**exponent - largest**exponent))
 
 
 def largest_in_time(costs: dict[T, Cost], seconds_left: float) -> T | None:

@@ -75,7 +75,7 @@ class Measurement:
         except MISTAKES as error:
             tried.stop(" ".join(each.text for each in errors_in(error)))
             return None
-        tried.seconds = time.perf_counter() - started
+        tried.seconds, tried.longest = time.perf_counter() - started, tried.candidate.longest
         # The first one imports what the others find imported.
         self._build_seconds = min(tried.seconds, self._build_seconds or tried.seconds)
         return tried
@@ -108,6 +108,7 @@ class Measurement:
                 candidate.task,
                 sample_weight=weights,
                 groups=groups,
+                last_stage_solvers=candidate.last_stage_solvers,
             )
         except MISTAKES as error:
             if is_last or self._is_only_one():
@@ -119,7 +120,7 @@ class Measurement:
         self._fit_seconds = self._fit_seconds.with_fit(size, seconds)
         tried.score, tried.num_images = found, size
         self._tell(
-            f"{tried.choice.name}: on {size:,} images {found.task.loss_title} {found.loss:.3f} ± "
+            f"{tried.choice.name}: on {size:,} {tried.choice.spec.nouns} {found.task.loss_title} {found.loss:.3f} ± "
             f"{found.loss_error:.3f}, {figure_text(found.task, found.headline, found.headline_error)}"
         )
         return True
@@ -194,10 +195,13 @@ class Measurement:
         return [after - before + fit for (before, after), fit in zip(pairwise(up_to), fits, strict=True)]
 
     def _seconds_by_size(self, choice: Choice) -> float:
-        """Returns what an image is expected to take, by the same model at another size; 0 if that isn't known."""
+        """Returns what an input is expected to take, by the same model at another size; 0 if that isn't known."""
+        same = [each.seconds_per_image for each in self.tried if each.is_same_as(choice)]
+        if (seconds := next(filter(None, same), None)) is not None:
+            return seconds
         known = {
             each.choice.size: each.seconds_per_image
             for each in self.tried
             if each.choice.model == choice.model and each.choice.size and each.seconds_per_image is not None
         }
-        return 0.0 if choice.size is None else seconds_at(choice.size, known)
+        return 0.0 if choice.size is None else seconds_at(choice.size, known, choice.spec.size_exponent)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from regraft.core.input_spec import InputSpec
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.scores import Score, score
 from regraft.training.closed_form.baselines import nearest_neighbours, nearest_rows
@@ -16,13 +17,14 @@ class Ranked:
 
     Attributes:
         model: its name.
+        spec: of its inputs.
         neighbours: leave-one-out headline metric of the nearest neighbours by the features of the last stage.
         seconds_per_image: what the features of an image took.
         is_beaten: whether the first one is better by more than chance.
     """
 
     model: str
-    image_size: int
+    spec: InputSpec
     score: Score
     neighbours: float
     seconds_per_image: float | None
@@ -37,14 +39,20 @@ def measured(model: str, candidate: Candidate) -> Ranked:
     features, labels = candidate.features(everything), candidate.labels
     task, last = candidate.task, features[[*features][-1]]
     found = score(
-        features, labels, candidate.num_classes, task, sample_weight=candidate.weights, groups=candidate.groups
+        features,
+        labels,
+        candidate.num_classes,
+        task,
+        sample_weight=candidate.weights,
+        groups=candidate.groups,
+        last_stage_solvers=candidate.last_stage_solvers,
     )
     if task.has_classes:
         votes = nearest_neighbours(last, labels, candidate.num_classes, everything, candidate.groups)
     else:
         votes = nearest_rows(last, labels, everything, candidate.groups)
     neighbours = float(task.pseudovalues(votes, labels).double().mean())
-    return Ranked(model, candidate.image_size, found, neighbours, candidate.seconds_per_image)
+    return Ranked(model, candidate.input_spec, found, neighbours, candidate.seconds_per_image)
 
 
 def ranked(candidates: Sequence[Ranked]) -> list[Ranked]:

@@ -15,6 +15,8 @@ from regraft.training.auto.tried import Tried
 
 _FOLDER = re.compile(r"\d+-[^/]+")
 """The name of a run's folder, as `new_folder` makes it."""
+_SIZE = re.compile(r" at (\d+) [a-z]+")
+"""As `Choice.name` writes it."""
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Record:
     def new_folder(self, name: str) -> Path:
         """Returns the folder of the next run, of a candidate's name; none has had its number."""
         number = 1 + max((int(path.name.partition("-")[0]) for path in self.folder.glob("[0-9]*-*")), default=-1)
-        return self.folder / f"{number}-{Path(name).name.replace(' at ', '-').replace(' px', '')}"
+        short = _SIZE.sub(r"-\1", Path(name).name)
+        return self.folder / f"{number}-{short}"
 
     def tuning_of(self, candidate: str, fraction: float, fingerprint: str) -> dict[str, Any] | None:
         """Returns what the last trials of fine-tuning a candidate on the same data have given; None without any."""

@@ -75,6 +75,7 @@ def score(
     *,
     sample_weight: Tensor | None = None,
     groups: Tensor | None = None,
+    last_stage_solvers: Sequence[str] = (),
 ) -> Score:
     """Returns the leave-one-out score of features.
 
@@ -84,6 +85,7 @@ def score(
         num_classes: of the outputs.
         sample_weight: (num_images,), above 0; None for equal weights.
         groups: (num_images,), int64: images of the same one are left out together; None to leave each out alone.
+        last_stage_solvers: see `fit_closed_form`.
 
     Raises:
         ConfigError: features that are NaN or infinite; no class has two images, or is in two groups.
@@ -96,11 +98,12 @@ def score(
         solvers=MIXED if task.has_classes else ("ridge",),
         make_criterion=CRITERIA[task.name],
         groups=groups,
+        last_stage_solvers=last_stage_solvers if task.has_classes else (),
     )
     known = fitted.scored[fitted.is_informative]
     if not len(known):
-        lacking = "no class has two training images" if groups is None else f"no {task.noun} is in two groups"
-        raise ConfigError("data", f"{lacking}, so nothing can be left out", fix="Add images of a class.")
+        lacking = "no class has two training samples" if groups is None else f"no {task.noun} is in two groups"
+        raise ConfigError("data", f"{lacking}, so nothing can be left out", fix="Add samples of a class.")
     found = score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
     return replace(found, is_grouped=groups is not None)
 

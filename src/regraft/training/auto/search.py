@@ -55,7 +55,7 @@ class Search(Baseline):
         sizes = rungs(len(self._order), self._num_classes)
         for each in self._alive():
             if each.num_images < sizes[0] and not self._score(each, sizes[0]) and each is not leader:
-                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
+                each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")
         for choice in self._waiting:
             self._try(choice, sizes[0], leader)
         leader = self._compare(sizes[0])
@@ -82,6 +82,11 @@ class Search(Baseline):
         smaller = next((each for each in self.tried if each.needs_less_than(choice)), None)
         if smaller is not None:
             self.tried.append(Tried(choice, reason=smaller.reason, is_too_slow=True))
+            return
+        alike = [each for each in self.tried if each.is_same_as(choice)]
+        same = max(alike, key=lambda each: each.choice.size or 0, default=None)
+        if same is not None:
+            self.tried.append(Tried(choice, reason=same.why_same_as(same.choice)))
             return
         # A guess from another size of the model saves building those that are too slow.
         guess = self._guess(choice, leader, num_fits=2)
@@ -110,10 +115,10 @@ class Search(Baseline):
         chosen = affordable([self._seconds_of_steps(each, sizes) for each in others], available)
         for index, each in enumerate(others):
             if index not in chosen:
-                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
+                each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")
         for each in [*kept, *(each for each in others if each.candidate is not None)]:
             if not self._score(each, sizes[0]) and each not in kept:
-                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
+                each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")
 
     def _compare(self, size: int) -> Tried:
         """Leaves out those that are beaten on a number of images; returns the best.
@@ -129,7 +134,7 @@ class Search(Baseline):
             best = baseline
         for each in compared:
             if each not in (best, baseline) and _is_beaten(each, best):
-                each.stop(f"{best.choice.name} is better by more than chance on {size:,} images")
+                each.stop(f"{best.choice.name} is better by more than chance on {size:,} {self._nouns}")
         return best
 
     def _finish(self, leader: Tried) -> Tried | None:
@@ -207,7 +212,7 @@ class Search(Baseline):
         steps = ", ".join(f"{size:,}" for size in sizes[1:])
         parts = []
         if len(alive) > 1 and steps:
-            parts.append(f"{len(alive)} candidates on {steps} images (at most {ranking:.0f} s)")
+            parts.append(f"{len(alive)} candidates on {steps} {self._nouns} (at most {ranking:.0f} s)")
         if leader is not self._baseline:
             parts.append(f"a run of the best ({self._cost(leader).seconds:.0f} s if it is {leader.choice.name})")
         if parts:
@@ -222,7 +227,7 @@ def _is_beaten(tried: Tried, other: Tried, num_errors: float = NUM_ERRORS) -> bo
 
 def _why_not(tried: Tried, best: Tried) -> str:
     if tried.num_images < best.num_images:
-        return f"there was no time to compare it on {best.num_images:,} images"
+        return f"there was no time to compare it on {best.num_images:,} {best.choice.spec.nouns}"
     if tried.loss < best.loss:
         return f"its {best.loss_title} is lower than that of {best.choice.name}, though by less than a standard error"
     return f"{best.choice.name} has a lower {best.loss_title}, though not by more than chance"

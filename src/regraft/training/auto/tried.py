@@ -18,6 +18,7 @@ class Tried:
         seconds: spent on it.
         reason: why it isn't taken along; None for the best one.
         is_too_slow: whether that is because there isn't the time for a run of it.
+        longest: see `Candidate`.
         has_run: whether it has the run that the other candidates have to beat.
         tuned_with: what `regraft train` takes for its fine-tuned run; None if that isn't the best.
     """
@@ -30,6 +31,7 @@ class Tried:
     seconds: float = 0.0
     reason: str | None = None
     is_too_slow: bool = False
+    longest: int | None = None
     has_run: bool = False
     tuned_with: list[str] | None = None
 
@@ -49,6 +51,17 @@ class Tried:
         sizes = self.choice.size, other.size
         is_smaller = sizes[0] is not None and sizes[1] is not None and sizes[0] < sizes[1]
         return self.is_too_slow and self.choice.model == other.model and is_smaller
+
+    def is_same_as(self, other: Choice) -> bool:
+        """Whether it is the same model as another one, and both sizes leave all of the inputs whole."""
+        sizes = self.choice.size, other.size
+        if self.choice.model != other.model or self.longest is None or None in sizes:
+            return False
+        return self.longest < (sizes[0] or 0) and self.longest <= (sizes[1] or 0)
+
+    def why_same_as(self, other: Choice) -> str:
+        """Returns a reason to leave out one of two choices that are the same, in favour of the other."""
+        return f"the same as {other.name}, as no {other.spec.kind} has more than {self.longest} {other.spec.size_unit}"
 
     def stop(self, reason: str, *, is_too_slow: bool = False) -> None:
         """Leaves the candidate out from now on, and frees its backbone."""

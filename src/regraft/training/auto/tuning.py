@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regraft.core.input_spec import InputSpec
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
 from regraft.training.auto.scores import NUM_ERRORS, Score
@@ -143,7 +144,7 @@ def verdict(trials: list[Trial]) -> Verdict:
     return Verdict(float(means.mean()), error)
 
 
-def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str) -> list[str]:
+def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str, spec: type[InputSpec]) -> list[str]:
     """Returns what `regraft train` takes to fine-tune everything, from a head in closed form on.
 
     What is kept is the moving average of the weights, in which those at the start have a share of about a third: it is
@@ -152,10 +153,16 @@ def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str) -> list[
     Args:
         num_images: that are trained on.
         head_from: quoted folder of the head's run.
+        spec: the class of the inputs' spec.
     """
     num_steps = plan.num_epochs * math.ceil(num_images / BATCH_SIZE)
     return [
         *("fitting=steps", "head=mix", f"head_from={head_from}", "freezing=none", "freezing.keeps_statistics=true"),
-        *("optimizer.lr=1e-4", "scheduler.warmup_epochs=0.5", "augment=flip", f"data.batch_size={BATCH_SIZE}"),
+        *(
+            "optimizer.lr=1e-4",
+            "scheduler.warmup_epochs=0.5",
+            f"augment={spec.usual_augment}",
+            f"data.batch_size={BATCH_SIZE}",
+        ),
         *("callbacks=ema", f"callbacks.ema.decay={1 - 1 / num_steps:.5f}", f"trainer.max_epochs={plan.num_epochs}"),
     ]
