@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that a typing mistake is reported at once.
 """
 
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,9 @@ from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
-_PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "data.path", "model.path", "features.dir")
+_PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "data.path", "data.urls", "model.path", "features.dir")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+"""How addresses and commands of shards begin, such as https: and pipe:, which aren't paths."""
 _LINEAR_HEADS = ("regraft.models.heads.Linear", "regraft.models.heads.Standardised")
 _LOSSES_OF_LOGITS = ("regraft.training.losses.CrossEntropy", "regraft.training.losses.Focal")
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
@@ -145,12 +148,15 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for key in _PATHS:
         if at(resolved, key) == "":
             raise ConfigError(key, "it is empty", fix=f"Give a path with {key}=PATH, or leave it out.")
-    named = (("data", "root"), ("data", "path"), ("model", "path"), ("model", "weights"), ("features", "dir"))
+    named = (
+        *(("data", "root"), ("data", "path"), ("data", "urls"), ("data", "table"), ("data", "class_names")),
+        *(("model", "path"), ("model", "weights"), ("features", "dir")),
+    )
     for section, key in named:
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
         if value and (key != "weights" or (isinstance(value, str) and Path(value).expanduser().is_file())):
-            resolved[section][key] = _absolute(value)
+            resolved[section][key] = _absolute(value, is_url=key == "urls")
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none
@@ -158,14 +164,23 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return resolved
 
 
-def _absolute(value: Any) -> Any:
-    """Returns a path, or each of a list or mapping of paths, absolute; anything else as it is."""
+def _absolute(value: Any, *, is_url: bool = False) -> Any:
+    """Returns a path, or each of a list or mapping of paths, absolute; anything else as it is.
+
+    Args:
+        is_url: whether it may also be an address or a command, which is left as it is, or several joined by `::`.
+    """
     if isinstance(value, Mapping):
-        return {key: _absolute(each) for key, each in value.items()}
+        return {key: _absolute(each, is_url=is_url) for key, each in value.items()}
     if isinstance(value, list):
-        return [_absolute(each) for each in value]
+        return [_absolute(each, is_url=is_url) for each in value]
+    if not isinstance(value, str):
+        return value
+    if is_url:
+        parts = value.split("::")
+        return "::".join(part if _ADDRESS.match(part) else _absolute(part) for part in parts)
     # Unlike Path.resolve() it takes a link to itself, which is reported where the path is used.
-    return os.path.realpath(Path(value).expanduser()) if isinstance(value, str) else value
+    return os.path.realpath(Path(value).expanduser())
 
 
 def _require_finite(config: Mapping[str, Any]) -> None:

@@ -127,7 +127,7 @@ class Evaluator:
         """Warns if only a part of other data is evaluated, because the data has no such split."""
         given, own = self._config["data"], self.checkpoint.config["data"]
         is_carved = self._data.part(split).samples is self._data.part("train").samples
-        is_other_source = any(given.get(key) != own.get(key) for key in ("_target_", "root", "path"))
+        is_other_source = any(given.get(key) != own.get(key) for key in ("_target_", "root", "path", "urls"))
         if is_carved and is_other_source and self._data.fingerprint != self.checkpoint.fingerprint:
             log.warning(
                 "The data has no %s split: %s of its %s %s were set aside as one and are evaluated. shift=FOLDER "

@@ -26,7 +26,7 @@ _HEADINGS = {
 _NARROW = 140
 _LEAST_STATE = 12
 # Names of files in conf that differ from the class's name in lower case.
-_NAMES = {"NoFreezing": "none", "LPFT": "lp_ft"}
+_NAMES = {"NoFreezing": "none", "LPFT": "lp_ft", "WebDataset": "webdataset"}
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) 
     """Checks that the data has not changed since the run that this session reproduces, if it does."""
     source = session.get("reproduces")
     if source is not None and source["fingerprint"] != fingerprint:
-        place = data.get("path") or data.get("root")
+        place = data.get("path") or data.get("root") or data.get("urls")
         where = f" in {place}" if place else ""
         raise ConfigError(
             "data",
@@ -84,6 +84,8 @@ def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) 
 
 def key_of_place(data: Mapping[str, Any]) -> str:
     """Returns the override that says where data lies: its table, or the folder of its files."""
+    if data.get("urls"):
+        return "data.urls=SHARDS"
     return "data.path=TABLE" if data.get("path") else "data.root=PATH"
 
 

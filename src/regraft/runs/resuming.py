@@ -16,7 +16,7 @@ from regraft.runs.provenance import sessions
 log = logging.getLogger(__name__)
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust", "sweep", "report")
 WHERE_THINGS_LIE = (
-    *("data.root", "data.path", "data.num_workers", "data.verify", "data.cache"),
+    *("data.root", "data.path", "data.urls", "data.table", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),
 )
 """Keys that may change in sections that a run keeps, as they don't change its results: paths, loading, storing."""

@@ -115,7 +115,7 @@ def _checked(node: dict[str, Any], trust: Sequence[str]) -> "tuple[Check, OpenIm
     started = time.perf_counter()
     source.prepare()
     name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
-    place = str(node.get("path") or node.get("root") or name)
+    place = str(node.get("path") or node.get("root") or node.get("urls") or name)
     tree: Tree | None = source.tree() if hasattr(source, "tree") else None
     if tree is not None and tree.kind.noun == "image":
         return _checked_folder(tree, node, started)
@@ -145,13 +145,14 @@ def _checked_images(place: str, splits: "Splits", node: Mapping[str, Any], start
     from regraft.data.images.samples import FileImages
     from regraft.data.images.validation.check import check_samples
     from regraft.data.images.validation.in_memory import image_of, samples_of, splits_of
-    from regraft.data.images.validation.listed_files import check_listed, files_of
+    from regraft.data.images.validation.listed_files import check_listed, finder_of
     from regraft.report import data_check
 
     if isinstance(splits.train, FileImages):
         shown, progress = _pixel_format(node), image_progress_bar(is_shown=Console().is_terminal, title="Reading")
+        find = finder_of(splits)
         return check_listed(place, splits, progress, started, shown), lambda path: display_image(
-            files_of(splits)[0] / path, data_check.SIDE, shown
+            find(path), data_check.SIDE, shown
         )
     arrays = splits_of(splits)
     return check_samples(place, samples_of(splits.class_names, arrays), started), partial(image_of, arrays)

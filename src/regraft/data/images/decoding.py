@@ -18,10 +18,14 @@ from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.file_reading.convert import StoredLayout, converted
 from regraft.data.images.file_reading.opening import drafted, open_bounded, open_header, why_undecodable
 from regraft.data.images.file_reading.problems import NUM_BYTES, can_read_heic, is_heic
+from regraft.data.shards.member import Member
+
+ImagePath = str | Path | Member
+"""Where an image lies: in a file, or inside a tar file."""
 
 
 def decode_image(
-    path: str | Path, pixel_format: PixelFormat, expected_hash: bytes | None = None, least_side: int | None = None
+    path: ImagePath, pixel_format: PixelFormat, expected_hash: bytes | None = None, least_side: int | None = None
 ) -> Tensor:
     """Returns the image in a file, upright, (num_channels, height, width), uint8; of an animation, the first frame.
 
@@ -36,7 +40,7 @@ def decode_image(
             decode, or has another hash.
     """
     with _reading(path):
-        content = Path(path).read_bytes()
+        content = _file(path).read_bytes()
     if expected_hash is not None and content_hash(content) != expected_hash:
         raise ConfigError("data.root", f"{path} has changed since this run began. Start again.")
     with _explained(path, content[:NUM_BYTES]), open_bounded(content) as image:
@@ -49,15 +53,19 @@ def pixels_of(image: Image.Image, pixel_format: PixelFormat, layout: StoredLayou
     return pixels.permute(2, 0, 1) if pixel_format.num_channels == 3 else pixels[None]
 
 
-def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, int]:
+def decoded_size(path: ImagePath, least_side: int | None = None) -> tuple[int, int]:
     """Returns width and height of `decode_image`'s result, in either order; ValueError if the header can't be read."""
     with (
         _reading(path),
-        Path(path).open("rb") as file,
+        _file(path).open("rb") as file,
         _explained(path, file.read(NUM_BYTES)),
         open_header(file) as image,
     ):
         return drafted(image, least_side).size
+
+
+def _file(path: ImagePath) -> Path | Member:
+    return Path(path) if isinstance(path, str) else path
 
 
 @cache
@@ -74,7 +82,7 @@ def _version(name: str) -> str | None:
 
 
 @contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
+def _reading(path: ImagePath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -84,7 +92,7 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(path: str | Path, start: bytes) -> Iterator[None]:
+def _explained(path: ImagePath, start: bytes) -> Iterator[None]:
     """Turns any error of decoding into a ValueError that names the file; `start` are its first bytes."""
     if is_heic(start) and not can_read_heic():
         raise ConfigError(

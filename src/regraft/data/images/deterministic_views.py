@@ -30,7 +30,7 @@ _CODE = (
     *("data/images/decoded_images.py", "data/images/packed_images.py", "data/images/deterministic_views.py"),
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py", "core/pixel_format.py"),
     *("data/images/file_reading/problems.py", "data/images/transforms/batch.py"),
-    *("data/images/transforms/image.py", "data/images/transforms/mixing.py"),
+    *("data/images/transforms/image.py", "data/images/transforms/mixing.py", "data/shards/member.py"),
 )
 
 

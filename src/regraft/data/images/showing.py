@@ -32,5 +32,5 @@ def shown(
             view = dataset[BatchKey(0, 0, np.array([index]), np.zeros(1, np.int64))]["images"][0]
         except (OSError, ValueError, IndexError):
             continue  # it was removed or changed since; the report says how many are missing
-        path = str(images.path(index).relative_to(images.root)) if isinstance(images, FileImages) else None
+        path = images.name(index) if isinstance(images, FileImages) else None
         yield position, view, path

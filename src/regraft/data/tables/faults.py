@@ -1,11 +1,11 @@
 """Faults of a table: all of them are collected, and then reported together, one sentence for each kind. No torch."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from regraft.core.errors import ConfigError, listed
-from regraft.data.findings import readable
+from regraft.data.findings import counted, readable
 
 _MAX_NAMED = 10
 _MAX_DETAIL = 80
@@ -29,6 +29,11 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     ),
     "url": ("data.path", "addresses in place of paths", "Download the files"),
     "several_files": ("data.path", "names without an extension that several files have", "Add the extension"),
+    "no_image": ("data.urls", "no image", "Add them, or name the one to use, as in data.image=jpg"),
+    "several_images": ("data.image", "several images", "Name the one to use by its extension, as in data.image=jpg"),
+    "key_twice": ("data.urls", "the key of an earlier sample", "Write the files of a sample one after the other"),
+    "member_twice": ("data.urls", "a file that occurs twice", "Remove one of them"),
+    "bad_member": ("data.urls", "a label or JSON that can't be read", "Write text, or a JSON object, as UTF-8"),
     "no_text": ("data.text", "no text", "Fill them in"),
     "not_a_text": ("data.text", "no text but a list, an object or bytes", "Write texts"),
     "no_label": ("data.label", "no label", "Fill them in"),
@@ -60,13 +65,15 @@ class Faults:
     """Rows that can't be used, by kind.
 
     Attributes:
-        unit: what rows are numbered by, `line` or `row`.
+        place: says which row a number is, such as `line 3`.
+        noun: what a row is called.
         skipped: the reason for each row, by its file or its place in the table.
         elsewhere: the fix of those in NOT_FOUND, if files were found in another folder.
     """
 
     table: str
-    unit: str
+    place: Callable[[int], str]
+    noun: str = "row"
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     named: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     skipped: dict[str, str] = field(default_factory=dict)
@@ -74,11 +81,11 @@ class Faults:
 
     def add(self, kind: str, number: int, detail: str = "", *, file: str = "") -> None:
         """Notes a row by its number; `file` is what it is about."""
-        place = f"{self.unit} {number:,}"
+        place = self.place(number)
         self.counts[kind] += 1
         if len(self.named[kind]) < _MAX_NAMED:
             shown = readable(detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]}...")
-            self.named[kind].append(f"{place} ({shown})" if shown else place)
+            self.named[kind].append(f"{readable(place)} ({shown})" if shown and detail != place else readable(place))
         self.skipped[file or f"{self.table}, {place}"] = _PER_ROW[kind][1]
 
     def errors(self) -> list[ConfigError]:
@@ -88,8 +95,9 @@ class Faults:
             key, what, fix = _PER_ROW[kind]
             fix = self.elsewhere if self.elsewhere and kind in NOT_FOUND else fix
             rows = self.named[kind] + [""] * (count - len(self.named[kind]))  # `listed` names 10 and counts the rest
-            reason = f"{count:,} {'row' if count == 1 else 'rows'} of {self.table} with {what}: {listed(rows)}"
-            found.append(ConfigError(key, reason, fix=f"{fix}, or leave such rows out with data.on_error=skip."))
+            reason = f"{counted(count, self.noun)} of {self.table} with {what}: {listed(rows)}"
+            fix = f"{fix}, or leave such {self.noun}s out with data.on_error=skip."
+            found.append(ConfigError(key, reason, fix=fix))
         return found
 
     @property

@@ -57,6 +57,15 @@ class Table:
         """What rows are numbered by: `line` or `row`."""
         return "row" if self.kind == "parquet" else "line"
 
+    @property
+    def noun(self) -> str:
+        """What a row is called."""
+        return "row"
+
+    def place(self, number: int) -> str:
+        """Returns which row a number is, such as `line 3`."""
+        return f"{self.unit} {number:,}"
+
     def rows(self, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Yields the number of each row and its values in some columns; rows that can't be read are noted.
 

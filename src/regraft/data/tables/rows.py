@@ -118,7 +118,7 @@ class RowParser:
         readers: Mapping[str, InputReader],
         make_labels: MakeLabels,
     ) -> None:
-        self.faults = Faults(readable(table.path.name), table.unit)
+        self.faults = Faults(readable(table.path.name), table.place, table.noun)
         self.num_rows = 0
         self._table = table
         self._roles = roles

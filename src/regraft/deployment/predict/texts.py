@@ -121,15 +121,11 @@ def _rows(table: Table, columns: tuple[str, ...]) -> Iterator[NamedInput]:
         yield from _unreadable(table, faults)
         texts = [text_of(cell) for cell in cells]
         text = joined(texts)
-        yield NamedInput(" ".join(texts) if text else _place(table, number), text)
+        yield NamedInput(" ".join(texts) if text else table.place(number), text)
     yield from _unreadable(table, faults)
 
 
 def _unreadable(table: Table, faults: list[tuple[int, str]]) -> Iterator[NamedInput]:
     for number, kind in faults:
-        yield NamedInput(_place(table, number), ValueError(reason_of(kind)))
+        yield NamedInput(table.place(number), ValueError(reason_of(kind)))
     faults.clear()
-
-
-def _place(table: Table, number: int) -> str:
-    return f"{table.unit} {number:,}"

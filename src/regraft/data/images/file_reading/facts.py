@@ -32,6 +32,7 @@ from regraft.data.images.file_reading.problems import (
     is_heic,
     kind_of,
 )
+from regraft.data.shards.member import Member
 
 THUMB = 16
 
@@ -95,20 +96,26 @@ def read_facts(path: str) -> tuple[np.ndarray, str]:
 
     The path must be that of a regular file, or a link to one; reading anything else might never end.
     """
-    row = np.zeros((), FACTS)
-    row["shape"] = -1
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path a file is a fifth of a small one's time)
             found = os.fstat(file.fileno())
             content = file.read()
     except OSError as error:
-        row["problem"] = "unreadable"
+        row = np.zeros((), FACTS)
+        row["shape"], row["problem"] = -1, "unreadable"
         return row, error.strerror or str(error)
+    row, detail = facts_of(content)
     row["size"], row["inode"] = found.st_size, found.st_ino
     row["mtime_ns"], row["ctime_ns"] = found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64
+    return row, detail
+
+
+def facts_of(content: bytes) -> tuple[np.ndarray, str]:
+    """Returns the record of FACTS of a file's content, but for what tells whether it has changed, and the detail."""
+    row = np.zeros((), FACTS)
+    row["shape"] = -1
     row["content_hash"] = np.frombuffer(content_hash(content), np.uint8)
-    problem, detail = _examine(content, row)
-    row["problem"] = problem
+    row["problem"], detail = _examine(content, row)
     return row, detail
 
 
@@ -210,10 +217,10 @@ def thumbnail(image: Image.Image, box: tuple[float, float, float, float] | None 
     return image.resize((THUMB, THUMB), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
 
 
-def display_image(path: str | Path, side: int, pixel_format: PixelFormat) -> Image.Image:
+def display_image(path: str | Path | Member, side: int, pixel_format: PixelFormat) -> Image.Image:
     """Returns an image for display; a large photo is shrunk to no less than twice `side`."""
     can_read_heic()
-    image = open_bounded(Path(path).read_bytes())
+    image = open_bounded((Path(path) if isinstance(path, str) else path).read_bytes())
     image.draft("RGB", (2 * side, 2 * side))
     return converted(image, pixel_format)
 

@@ -102,7 +102,7 @@ def read_all(
 
 
 @contextmanager
-def logged_progress(num_files: int) -> Iterator[Callable[[int], None]]:
+def logged_progress(num_files: int, message: str = "Checked %s of %s new images.") -> Iterator[Callable[[int], None]]:
     """Logs the progress every few seconds."""
     num_done, logged = 0, time.monotonic()
 
@@ -111,7 +111,7 @@ def logged_progress(num_files: int) -> Iterator[Callable[[int], None]]:
         num_done += num
         if time.monotonic() - logged > _LOG_SECONDS:
             logged = time.monotonic()
-            _log.info("Checked %s of %s new images.", f"{num_done:,}", f"{num_files:,}")
+            _log.info(message, f"{num_done:,}", f"{num_files:,}")
 
     yield count
 

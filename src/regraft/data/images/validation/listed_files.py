@@ -1,5 +1,6 @@
 """A check of images in files that a table names, instead of a folder's classes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ from regraft.data.checked import Check, finished_check
 from regraft.data.checked_splits import counts_of_splits, labels_of_splits, skipped_findings, split_numbers
 from regraft.data.class_counts import class_findings
 from regraft.data.duplicates import duplicate_findings
-from regraft.data.images.file_reading.read import near_pairs_of, read_all
+from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
 from regraft.data.images.samples import FileImages
 from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
 from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_findings
+from regraft.data.shards.member import Member
+from regraft.data.shards.samples import ShardImages
 from regraft.data.sources.base import Splits
 from regraft.data.sources.checked_files import CheckedFiles
 from regraft.tasks import task_of
@@ -30,7 +33,7 @@ def check_listed(place: str, splits: Splits, progress: ProgressBar, started: flo
     """
     task = task_of(splits.task)
     root, paths = files_of(splits)
-    read = read_all(root, paths, {}, progress, has_range=shown.value_range is not None)
+    read = _read(splits, progress, has_range=shown.value_range is not None)
     samples = _samples(splits, paths, read.facts["content_hash"], read.facts["thumb"])
     counts = counts_of_splits(splits)
     findings = [
@@ -60,6 +63,29 @@ def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) 
         *duplicate_findings(_samples(splits, used, facts["content_hash"], facts["thumb"][:0])),
     ]
     return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]
+
+
+def _read(splits: Splits, progress: ProgressBar, *, has_range: bool) -> Read:
+    """Returns the facts of the files of all splits; of those in shards, that of the index."""
+    shards = [each for each in splits.present.values() if isinstance(each, ShardImages)]
+    if not shards:
+        return read_all(*files_of(splits), {}, progress, has_range=has_range)
+    parts = [each.facts() for each in shards]
+    starts = np.cumsum([0, *map(len, shards)]).tolist()
+    details = [
+        (start + row, text) for start, (_, each) in zip(starts, parts, strict=False) for row, text in each.items()
+    ]
+    facts = np.concatenate([each for each, _ in parts])
+    return Read(facts, dict(details), np.zeros(len(facts), bool))
+
+
+def finder_of(splits: Splits) -> Callable[[str], Path | Member]:
+    """Returns a function that gives the file of a path by `files_of`."""
+    shards = [each for each in splits.present.values() if isinstance(each, ShardImages)]
+    if not shards:
+        return files_of(splits)[0].joinpath
+    members = {each.name(index): (each, index) for each in shards for index in range(len(each))}
+    return lambda path: members[path][0].path(members[path][1])
 
 
 def files_of(splits: Splits) -> tuple[Path, list[str]]:

@@ -1,0 +1,336 @@
+"""Images in tar shards, as WebDataset has them, with labels in the shards or in a table."""
+
+import copy
+import logging
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from regraft.config.quoting import text_of
+from regraft.core.atomic import read_text
+from regraft.core.console import ProgressBar
+from regraft.core.errors import ConfigError, ConfigErrors, errors_in
+from regraft.data.images.file_reading.problems import described
+from regraft.data.images.file_reading.read import Read, logged_progress
+from regraft.data.shards.opening import Indexed, fetch_all, open_indexes
+from regraft.data.shards.table import KEY, OpenShards, ShardReader, ShardTable
+from regraft.data.shards.urls import is_remote, path_of, shards_of
+from regraft.data.sources.checked_files import CheckedFiles, log_skipped, refusal, without_low_bits
+from regraft.data.sources.labelled_table import LabelledTable, RowInputs, columns_of, labels_of
+from regraft.data.sources.layout import SPLITS
+from regraft.data.tables.collected import Collected
+from regraft.data.tables.columns import Given
+from regraft.data.tables.reading import Table
+from regraft.data.tables.rows import Rows
+
+if TYPE_CHECKING:
+    from regraft.data.sources.base import Samples, Splits
+
+_log = logging.getLogger(__name__)
+_NAMES = "classnames.txt"
+"""The file beside shards with the name of each class a line, as those of CLIP's benchmark have it."""
+
+
+@dataclass
+class ShardRows:
+    """The images of samples in shards.
+
+    Args:
+        in_order: whether rows are numbered by the samples themselves; else by their lines in a table.
+        damaged: why shards can't be read as a whole.
+        has_value_range: as in `WebDatasetSource`.
+    """
+
+    opened: OpenShards
+    in_order: bool
+    damaged: Mapping[str, str]
+    on_error: str
+    check: str
+    has_value_range: bool
+    noun: str = "image"
+    are_files: bool = True
+    _files: CheckedFiles | None = None
+
+    def __post_init__(self) -> None:
+        self._reader = ShardReader(self.opened)
+
+    def readers(self, table: Table) -> dict[str, ShardReader]:
+        """Returns what finds the samples of a table's rows, by split."""
+        return dict.fromkeys(SPLITS, self._reader)
+
+    @cached_property
+    def undecodable(self) -> dict[int, str]:
+        """Why images of samples can't be decoded, by the number of the sample."""
+        problems = self.opened.facts["problem"]
+        ignored = {b"", b"unknown_range"} if self.has_value_range else {b""}
+        return {
+            number: described(problems[number].decode(), self.opened.details.get(number, ""))
+            for number in np.flatnonzero(problems != b"").tolist()
+            if problems[number] not in ignored and number not in self.opened.faults
+        }
+
+    def numbers_of(self, rows: Rows) -> np.ndarray:
+        """Returns the number of each row's sample, (num_rows,), int64."""
+        if self.in_order:
+            return np.frombuffer(rows.numbers, np.int64) - 1
+        return np.array(self._reader.numbers_of(list(rows.inputs)), np.int64)
+
+    def refusals(self, used: np.ndarray) -> list[ConfigError]:
+        """Returns the mistakes of images that can't be decoded, or not with a range of values.
+
+        Args:
+            used: the numbers of the samples, (num_used,), int64.
+        """
+        lost = np.intersect1d(used, list(self.undecodable)).tolist()
+        found = {self.opened.names[number]: self.undecodable[number] for number in lost}
+        errors = []
+        if found and self.on_error == "raise":
+            errors.append(refusal(Path(self.opened.root), len(used), found, self.check))
+        elif found:
+            log_skipped(Path(self.opened.root), len(used), found)
+        if self.has_value_range:
+            paths = [self.opened.names[number] for number in used.tolist()]
+            errors += without_low_bits(paths, Read(self.opened.facts[used], {}, np.ones(len(used), bool)))
+        return errors
+
+    def samples(self, collected: Collected, names: Sequence[str]) -> tuple[dict[str, "Samples"], Mapping[str, str]]:
+        """Returns the images of each split, and why others are left out."""
+        import torch
+
+        from regraft.data.shards.samples import Shard, ShardImages
+
+        opened = self.opened
+        shards = tuple(
+            Shard(index.path, prefix, index.state)
+            for index, prefix in zip(opened.indexes, opened.prefixes, strict=True)
+        )
+        parts: dict[str, Samples] = {}
+        skipped = dict(self.damaged)
+        paths, used = [], []
+        for split, rows in collected.rows.items():
+            numbers, kept = self.numbers_of(rows), collected.kept[split]
+            lost = np.isin(numbers, list(self.undecodable))
+            skipped |= {opened.names[number]: self.undecodable[number] for number in numbers[lost].tolist()}
+            kept &= ~lost
+            chosen = numbers[kept]
+            letters, offsets = rows.inputs.chosen(kept)
+            shard_of, starts, sizes = opened.places[chosen].T
+            parts[split] = ShardImages(
+                root=opened.root,
+                names=letters,
+                offsets=torch.from_numpy(offsets),
+                labels=labels_of(rows, kept, names),
+                known_hashes=opened.facts["content_hash"][chosen],
+                columns=columns_of(rows, kept),
+                shards=shards,
+                shard_of=shard_of.astype(np.int32),
+                starts=starts,
+                sizes=sizes,
+            )
+            paths += [opened.names[number] for number in chosen.tolist()]
+            used.append(chosen)
+        facts = opened.facts[np.concatenate(used)]
+        read = Read(facts, {}, np.ones(len(facts), bool))
+        self._files = CheckedFiles(Path(opened.root), paths, read, {})
+        return parts, skipped
+
+    def unlabelled(self, collected: Collected) -> None:
+        """Says how many images of test have no labels; they aren't predicted at the end, as their files are shards."""
+        if len(collected.unlabelled):
+            message = "%s images of test have no labels and are left out; `regraft predict input=SHARD.tar` takes them."
+            _log.info(message, f"{len(collected.unlabelled):,}")
+
+    def warnings(self, splits: "Splits") -> list[str]:
+        """Returns the sentences of what a check of the images warns of."""
+        from regraft.data.images.validation.listed_files import warnings_of_listed
+
+        assert self._files is not None, "samples() comes first"
+        return warnings_of_listed(splits, self._files, has_range=self.has_value_range)
+
+
+class WebDatasetSource(LabelledTable):
+    """Images in tar shards; a sample is the files whose names are the same up to the first dot.
+
+    Args:
+        urls: shards, with braces for several, a folder or a glob of them, or addresses and commands as webdataset has
+            them; a list of these, or those of each split. Names of shards may say the split, too.
+        image: extension of the image, or several, of which the first that a sample has is used; None for its only one.
+        table: a table with keys and labels, in place of labels in the shards; see `TableSource`.
+        key: column of the keys or of the images' names in such a table.
+        label: column of the labels, or several: the extension of a member such as `cls`, or a key of JSON.
+        class_names: file with a class a line, which the numbers in `cls` count from 0; None for `classnames.txt` beside
+            the shards, if it is there.
+        trust: what the command line trusts; a command, `pipe:`, runs only if it is trusted.
+
+    The other arguments are those of `regraft.data.sources.table.TableSource`.
+    """
+
+    name = "webdataset"
+
+    def __init__(
+        self,
+        *,
+        urls: str | Sequence[str] | Mapping[str, Any],
+        image: str | Sequence[str] | None = None,
+        table: str | Sequence[str] | Mapping[str, str] | None = None,
+        key: str | None = None,
+        label: str | Sequence[str] | None = None,
+        class_names: str | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        weight: str | None = None,
+        slices: Sequence[str] = (),
+        separator: str | None = None,
+        unit: str = "",
+        on_error: str = "raise",
+        task: str = "classification",
+        trust: Sequence[str] = (),
+    ) -> None:
+        given = Given("image", KEY if table is None else key, label, split, group, weight, slices)
+        super().__init__(table or "", given, separator=separator, unit=unit, on_error=on_error, task=task)
+        self._urls = urls
+        self._image = [image] if isinstance(image, str) else image
+        self._has_table = table is not None
+        self._class_names = class_names
+        self._trust = trust
+        self._has_value_range = False
+        self._progress: ProgressBar = partial(logged_progress, message="Indexed %s of %s MB of shards.")
+        if table is None and key is not None:
+            raise ConfigError("data.key", "it is a column of data.table", got=key, fix="Leave it out.")
+
+    def with_value_range(self) -> Self:
+        """Returns the same source for a `value_range`, with which floats and 32-bit integers can be decoded."""
+        other = copy.copy(self)
+        other._has_value_range = True
+        return other
+
+    def with_progress(self, progress: ProgressBar) -> Self:
+        """Returns the same source, whose indexing is shown in megabytes."""
+        other = copy.copy(self)
+        other._progress = progress
+        return other
+
+    @cached_property
+    def _of_splits(self) -> dict[str | None, list[str]]:
+        return shards_of(self._urls, self._trust)
+
+    @property
+    def _all_urls(self) -> list[str]:
+        return [url for urls in self._of_splits.values() for url in urls]
+
+    def is_here(self) -> bool:
+        """Whether no shard has to be copied to this machine."""
+        return all(not is_remote(url) or Path(path_of(url)).is_file() for url in self._all_urls)
+
+    @cached_property
+    def indexed(self) -> Indexed:
+        """The indexes of all shards, which are made if they are missing."""
+        fetch_all(self._all_urls)
+        return open_indexes(self._all_urls, self._progress)
+
+    @cached_property
+    def _opened(self) -> OpenShards:
+        """The samples of the shards that can be read; raises ConfigErrors if none can."""
+        if not any(index.lines for index in self.indexed.indexes.values()):
+            raise ConfigErrors(self.indexed.refusals)
+        self.indexed.log_ignored()
+        return OpenShards(list(self.indexed.indexes.values()), self._image)
+
+    @cached_property
+    def _tables(self) -> list[tuple[Table, str | None]]:
+        """The samples of each split as a table, or the tables that name them; that of train first."""
+        if self._has_table:
+            return self._tables_of_keys()
+        tables: list[tuple[Table, str | None]] = []
+        first = 0
+        names = self._names
+        for split, urls in self._of_splits.items():
+            indexes = [self.indexed.indexes[url] for url in urls if url in self.indexed.indexes]
+            shards = first, first + len(indexes)
+            columns = dict.fromkeys(name for index in indexes for name in index.columns)
+            place = Path(split or (self._urls if isinstance(self._urls, str) else "shards"))
+            given = place, (KEY, *columns), "parquet", "utf-8"
+            tables.append((ShardTable(*given, opened=self._opened, shards=shards, class_names=names), split))
+            first += len(indexes)
+        if self._given.label is None and "cls" in tables[0][0].columns:
+            self._given = replace(self._given, label="cls")
+        return tables
+
+    def _tables_of_keys(self) -> list[tuple[Table, str | None]]:
+        """The tables of keys and labels."""
+        if None not in self._of_splits:
+            reason = "with a table the shards have no splits, as the table says them"
+            raise ConfigError("data.urls", reason, got=list(self._of_splits), fix="Give all shards in one list.")
+        tables = super()._tables
+        named = next((name for name in ("__key__", "key") if name in tables[0][0].columns), None)
+        if self._given.inputs is None and named is not None:
+            self._given = replace(self._given, inputs=named)
+        return tables
+
+    @property
+    def _names(self) -> list[str] | None:
+        """The names of the classes that `cls` counts."""
+        beside = Path(path_of(self._all_urls[0])).with_name(_NAMES)
+        path = beside if self._class_names is None else Path(self._class_names).expanduser()
+        if self._class_names is None and not path.is_file():
+            return None
+        try:
+            return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            fix = "Give a text file with a name a line."
+            raise ConfigError("data.class_names", f"it can't be read ({error})", got=str(path), fix=fix) from error
+
+    @property
+    def _inputs(self) -> ShardRows:
+        in_order, damaged = not self._has_table, self.indexed.faults
+        return ShardRows(self._opened, in_order, damaged, self._on_error, self._check, self._has_value_range)
+
+    @property
+    def _check(self) -> str:
+        others = {"table": self._path or None, "image": self._image, "label": self._given.label}
+        words = [f"data.{key}={text_of(value)}" for key, value in others.items() if value is not None]
+        return shlex.join(["regraft", "data", "check", "data=webdataset", f"data.urls={text_of(self._urls)}", *words])
+
+    def prepare(self) -> None:
+        """Copies, indexes and checks the shards; raises ConfigErrors if they can't be used."""
+        with self._about_shards():
+            super().prepare()
+
+    def splits(self) -> "Splits":
+        """Returns the splits that the shards or the table say; see `LabelledTable.splits`."""
+        with self._about_shards():
+            return super().splits()
+
+    @contextmanager
+    def _about_shards(self) -> Iterator[None]:
+        """Reports what is said of a table's path as that of shards, unless there is a table."""
+        keys = {"data.root": "data.urls", "data.path": "data.table" if self._has_table else "data.urls"}
+        try:
+            yield
+        except (ConfigError, ConfigErrors) as error:
+            errors = [each.about(keys.get(str(each.key), each.key)) for each in errors_in(error)]
+            raise (errors[0] if isinstance(error, ConfigError) else ConfigErrors(errors)) from error
+
+    def _collected(self, inputs: RowInputs) -> Collected:
+        """Returns the samples; raises ConfigErrors with all that is wrong with shards, images and labels."""
+        assert isinstance(inputs, ShardRows)
+        is_raised = self._on_error == "raise"
+        errors = self.indexed.refusals if is_raised else []
+        if not is_raised:
+            self.indexed.log_skipped()
+        try:
+            collected = super()._collected(inputs)
+        except ConfigErrors as error:
+            every = [] if self._has_table else inputs.refusals(np.arange(len(self._opened)))
+            raise ConfigErrors([*errors, *errors_in(error), *every]) from error
+        numbers = [inputs.numbers_of(rows) for rows in collected.rows.values()]
+        errors += inputs.refusals(np.concatenate(numbers))
+        if errors:
+            raise ConfigErrors(errors)
+        return collected
