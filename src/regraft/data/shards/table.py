@@ -158,6 +158,10 @@ class ShardReader:
         number = cells[0]
         return self.opened.names[number - 1] if isinstance(number, Number) else text_of(number)
 
+    def elsewhere(self) -> str:
+        """Returns "": samples are nowhere else."""
+        return ""
+
     def read(self, cells: Sequence[Any]) -> tuple[str, str]:
         """Returns the name of the sample's image and ""; or "" and the kind of fault."""
         found = cells[0]
