@@ -58,7 +58,7 @@ def regraft_epoch(model: str, photos: Path) -> dict[str, float]:
 
     import regraft
     from regraft.core.startup import take_over_process
-    from regraft.training import preflight, trainer_check  # noqa: F401  # which imports the other
+    from regraft.training.preflight import trainer_check
 
     take_over_process()
     starts: list[tuple[float, float]] = []

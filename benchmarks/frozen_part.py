@@ -323,8 +323,8 @@ def child(name: str, scratch: Path) -> None:
         import timm  # noqa: F401
         import torch.utils.tensorboard  # noqa: F401
 
-        import regraft.report.run.writing  # noqa: F401
-        from regraft.training import fit  # noqa: F401
+        import regraft.report.run.writing
+        import regraft.training.fit.train  # noqa: F401
 
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)

@@ -19,7 +19,7 @@ import regraft
 from regraft.config import compose
 from regraft.features.extractor import FeatureExtractor
 from regraft.runs.folder import Run
-from regraft.training.assemble import assemble
+from regraft.training.fit.assemble import assemble
 from regraft.training.plan import checked_job
 
 CHOICES = [("float32", "float32"), ("float32", "float16"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]

@@ -246,7 +246,7 @@ def test_the_command_line_is_light():
 
 def test_a_training_worker_has_no_words_of_the_command_line():
     assert not imported_by(
-        "import regraft.training.fit", ["regraft.cli.help", "regraft.evaluation.compare", "regraft.runs.find"]
+        "import regraft.training.fit.train", ["regraft.cli.help", "regraft.evaluation.compare", "regraft.runs.find"]
     )
 
 

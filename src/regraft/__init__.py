@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from regraft.models.from_config import backbone
     from regraft.runs.folder import Run
     from regraft.training.callbacks.freezing import FreezingCallback
-    from regraft.training.losses import MSE, CrossEntropy, Focal
+    from regraft.training.losses.classification import MSE, CrossEntropy, Focal
     from regraft.training.module import TransferModule
 
 __version__ = "0.1.0"
@@ -59,7 +59,7 @@ _LAZY = {
     "regraft.models.from_config": ("backbone",),
     "regraft.runs.folder": ("Run",),
     "regraft.training.callbacks.freezing": ("FreezingCallback",),
-    "regraft.training.losses": ("MSE", "CrossEntropy", "Focal"),
+    "regraft.training.losses.classification": ("MSE", "CrossEntropy", "Focal"),
     "regraft.training.module": ("TransferModule",),
 }
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}

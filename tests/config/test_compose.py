@@ -92,7 +92,10 @@ def test_infinity_may_mean_something_to_a_class_of_the_users_own():
     own = ["+callbacks.own=[{_target_: own.Clip, norm_type: inf}]"]
     config = compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
     assert config["callbacks"]["own"] == [{"_target_": "own.Clip", "norm_type": math.inf}]
-    own = ["+callbacks.own={_target_: own.Clip, parts: [{_target_: regraft.training.losses.Focal, gamma: inf}]}"]
+    own = [
+        "+callbacks.own={_target_: own.Clip, parts: [{_target_: regraft.training.losses.classification.Focal, "
+        "gamma: inf}]}"
+    ]
     with pytest.raises(ValueError, match=r"^callbacks\.own\.parts: got .* neither nan nor inf"):
         compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
 

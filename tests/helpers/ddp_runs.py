@@ -11,7 +11,7 @@ from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.freezing import Gradual
 from regraft.training.callbacks.freezing import FreezingCallback
-from regraft.training.optim import parameter_groups, scaled_learning_rates
+from regraft.training.optim.parameter_groups import parameter_groups, scaled_learning_rates
 
 
 class Module(pl.LightningModule):

@@ -25,7 +25,7 @@ def targets() -> list[dict[str, Any]]:
     return [
         {"_target_": "os.system", "command": touch},
         {"_target_": "subprocess.run", "args": ["touch", CANARY]},
-        {"_target_": "regraft.training.multi_process.subprocess.run", "args": ["touch", CANARY]},
+        {"_target_": "regraft.training.fit.multi_process.subprocess.run", "args": ["touch", CANARY]},
         {"_target_": "builtins.open", "file": CANARY, "mode": "w"},
         {"_target_": "io.open", "file": CANARY, "mode": "w"},
         {"_target_": "pathlib.Path.touch", "self": {"_target_": "pathlib.Path", "_args_": [CANARY]}},

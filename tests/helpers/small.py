@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from regraft.runs.folder import Run
-from regraft.training.assemble import Parts, assemble
+from regraft.training.fit.assemble import Parts, assemble
 from regraft.training.plan import checked_job
 
 SMALL = [

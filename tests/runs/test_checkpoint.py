@@ -16,7 +16,7 @@ from regraft.runs.folder import LAYOUT_VERSION
     [
         "shutil.copy",
         "os.system",
-        "regraft.training.multi_process.subprocess.run",
+        "regraft.training.fit.multi_process.subprocess.run",
         "torch.hub.load",
         "pytorch_lightning.os.system",
     ],

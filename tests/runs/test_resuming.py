@@ -7,7 +7,7 @@ from regraft.runs.resuming import require_length, reset_parts, without_state
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},
     "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.01},
-    "scheduler": {"_target_": "regraft.training.schedulers.cosine"},
+    "scheduler": {"_target_": "regraft.training.optim.schedulers.cosine"},
     "trainer": {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": 5},
     "callbacks": {"best": {"monitor": "val/acc"}},
     "seed": 3,
@@ -128,13 +128,13 @@ def test_an_unknown_part_is_not_reset(reset):
 @pytest.mark.parametrize("part", ["optimizer", "scheduler"])
 @pytest.mark.parametrize("schedule", ["onecycle", "step", "exponential", "plateau"])
 def test_a_schedule_that_steps_from_rate_to_rate_is_reset_with_the_optimizer_only(schedule, part):
-    record = RECORD | {"scheduler": {"_target_": f"regraft.training.schedulers.{schedule}"}}
+    record = RECORD | {"scheduler": {"_target_": f"regraft.training.optim.schedulers.{schedule}"}}
     with pytest.raises(ValueError, match=f"{schedule} and the optimizer hold parts of each other's state"):
         continued(record, composed(scheduler=record["scheduler"], resume={"reset": [part]}), [])
 
 
 def test_onecycle_is_made_longer_only_afresh():
-    record = RECORD | {"scheduler": {"_target_": "regraft.training.schedulers.onecycle"}}
+    record = RECORD | {"scheduler": {"_target_": "regraft.training.optim.schedulers.onecycle"}}
     longer = composed(scheduler=record["scheduler"], trainer=RECORD["trainer"] | {"max_epochs": 9})
     with pytest.raises(ValueError, match=r"trainer\.max_epochs: onecycle can't be made longer"):
         continued(record, longer, ["trainer.max_epochs=9"])

@@ -289,7 +289,7 @@ def test_other_ways_to_count(length, stop_at, monkeypatch, never_stopped):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
-    import regraft.training.fit as fitting
+    import regraft.training.fit.train as fitting
 
     stop = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     overrides = [*KEPT, *stop, "callbacks.checkpoint.every_n_steps=2", "freezing=none", "trainer.max_epochs=9"]

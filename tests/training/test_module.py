@@ -11,9 +11,9 @@ import regraft
 from helpers.small import SMALL, assembled, without
 from regraft.config import compose
 from regraft.runs.folder import Run
-from regraft.training.assemble import Parts
+from regraft.training.fit.assemble import Parts
 from regraft.training.from_config import optimizer_groups
-from regraft.training.losses import penalty
+from regraft.training.losses.classification import penalty
 from regraft.training.module import TransferModule
 
 
@@ -187,7 +187,7 @@ def test_weights_that_turn_nan_in_the_last_step_are_not_kept(split, monkeypatch)
 
 def test_a_test_loss_that_is_nan_is_no_result(monkeypatch):
     monkeypatch.setattr(
-        "regraft.training.losses.CrossEntropy.total", lambda *_: (torch.tensor(math.nan), torch.ones(()))
+        "regraft.training.losses.classification.CrossEntropy.total", lambda *_: (torch.tensor(math.nan), torch.ones(()))
     )
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=run", "data.val_fraction=0"]
     with pytest.raises(ValueError, match=r"^test/loss is nan after 1 steps"):

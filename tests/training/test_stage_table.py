@@ -8,7 +8,7 @@ from torch import nn
 from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.freezing import LPFT, Gradual, LinearProbe
-from regraft.training.optim import parameter_groups
+from regraft.training.optim.parameter_groups import parameter_groups
 from regraft.training.stage_table import StageRow, render, stage_rows
 
 

@@ -191,7 +191,7 @@ def _made_of(section: str, value: Any) -> tuple[str | None, dict[str, Any]]:
     elif section == "loss":
         options = _options_of_loss(value)
         if options is not None and kind.__module__.startswith("torch."):
-            return "regraft.training.losses.CrossEntropy", options
+            return "regraft.training.losses.classification.CrossEntropy", options
     elif section in ("optimizer", "scheduler"):
         made, given = (value.func, value.keywords) if isinstance(value, functools.partial) else (value, {})
         # A schedule that is as long as the run is told its length when it is made.
@@ -212,7 +212,7 @@ def _options_of_loss(loss: Any) -> dict[str, Any] | None:
             return None
         weights = None if loss.weight is None else loss.weight.tolist()
         return {"class_weights": weights, "label_smoothing": loss.label_smoothing}
-    is_own = type(loss).__module__ == "regraft.training.losses"
+    is_own = type(loss).__module__ == "regraft.training.losses.classification"
     return dict(loss.options) if is_own and not isinstance(loss, type) else None
 
 

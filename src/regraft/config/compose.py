@@ -35,7 +35,10 @@ _PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "data.path", "dat
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 """How addresses and commands of shards begin, such as https: and pipe:, which aren't paths."""
 _LINEAR_HEADS = ("regraft.models.heads.Linear", "regraft.models.heads.Standardised")
-_LOSSES_OF_LOGITS = ("regraft.training.losses.CrossEntropy", "regraft.training.losses.Focal")
+_LOSSES_OF_LOGITS = (
+    "regraft.training.losses.classification.CrossEntropy",
+    "regraft.training.losses.classification.Focal",
+)
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 

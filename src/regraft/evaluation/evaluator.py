@@ -26,10 +26,10 @@ from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks import Task
 from regraft.tasks.scores import Scores, require_finite
-from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
+from regraft.training.hardware.precision import matmul_precision
 from regraft.training.lightning import interruptible
-from regraft.training.precision import matmul_precision
+from regraft.training.preflight.data_checks import require_batch_shares
 from regraft.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
-from regraft.training.feature_plan import frozen_part
-from regraft.training.image_cache import read_stored_pixels
+from regraft.training.caching.feature_plan import frozen_part
+from regraft.training.caching.image_cache import read_stored_pixels
 
 _FOLDERS: dict[str, Any] = {"image": FolderSource, "text": TextFolderSource}
 _TABLES: dict[str, Any] = {"image": TableSource, "text": TextTableSource}

@@ -9,7 +9,7 @@ from rich.table import Table
 from regraft.core.atomic import write_atomically
 from regraft.core.console import Console
 from regraft.report.console import plain_cell, print_line
-from regraft.report.heads_table import figure_of
+from regraft.report.tables.heads import figure_of
 from regraft.report.templates import number, template
 from regraft.runs.folder import Run
 from regraft.tasks import Task

@@ -17,9 +17,9 @@ from regraft.models.from_config import build_head
 from regraft.models.given import require_logits
 from regraft.tasks import TargetSummary, task_of
 from regraft.training.given import require_scalar
-from regraft.training.losses import weights_by_index
-from regraft.training.optim import parameter_groups
-from regraft.training.schedulers import Interval, intervals
+from regraft.training.losses.classification import weights_by_index
+from regraft.training.optim.parameter_groups import parameter_groups
+from regraft.training.optim.schedulers import Interval, intervals
 
 CALLBACK_OPTIONS = ("nan", "loss_every_n_steps")
 """Keys of `callbacks` that aren't nodes."""

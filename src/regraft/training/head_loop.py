@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
-from regraft.training.optim import scaled_learning_rates
+from regraft.training.optim.parameter_groups import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
 """Products of a step, batch size times parameters, above which a second thread pays."""

@@ -16,7 +16,7 @@ from regraft.training.closed_form.mix import MIXED
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm, fitting_weights
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.from_config import optimizer_groups
-from regraft.training.losses import CrossEntropy, Focal
+from regraft.training.losses.classification import CrossEntropy, Focal
 
 INITIAL_HEAD = "initial_head"
 """What the head in closed form is the mean of, in a checkpoint's record and in a run's results."""

@@ -18,15 +18,16 @@ from regraft.core.types import MEMORY_FORMATS, Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
 from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
-from regraft.training.default_loss import default_loss
 from regraft.training.divergence import diverged_in_batch, require_finite_loss, require_finite_weights
 from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
-from regraft.training.losses import ClassificationLoss, penalty
+from regraft.training.losses.classification import ClassificationLoss, penalty
+from regraft.training.losses.default import default_loss
 from regraft.training.metrics import MeanLoss, logged_metrics
-from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
-from regraft.training.schedule import RunSchedule
-from regraft.training.schedulers import constant
+from regraft.training.optim.lbfgs import LBFGS
+from regraft.training.optim.parameter_groups import effective_learning_rates, parameter_groups, scaled_learning_rates
+from regraft.training.optim.schedule import RunSchedule
+from regraft.training.optim.schedulers import constant
 
 
 def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:

@@ -18,13 +18,13 @@ from regraft.core.startup import quick_imports
 from regraft.runs.folder import STATE, Run, find_checkpoint, run_of
 from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, require_length, reset_parts
 from regraft.runs.state import locked, require_not_running
+from regraft.training.fit.multi_process import num_processes
 from regraft.training.lightning import quiet_lightning
-from regraft.training.multi_process import num_processes
 
 if TYPE_CHECKING:
     from regraft.models.from_config import LastBackbone
     from regraft.runs.checkpoint import Checkpoint
-    from regraft.training.preflight import Preflight
+    from regraft.training.preflight.check import Preflight
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class TrainingJob:
 
     def data_errors(self) -> list[ConfigError]:
         """Returns what is wrong with the data, unless that must be downloaded first; no image is decoded."""
-        from regraft.training.data_checks import data_errors
+        from regraft.training.preflight.data_checks import data_errors
 
         return [] if self.checked is None else data_errors(self.checked)
 
@@ -90,7 +90,7 @@ def plan(
         config = _with_source_head(config, keys)
         _warn_of_unused_fraction(config, keys)
     else:
-        from regraft.training.refit import require_same_length
+        from regraft.training.fit.refit import require_same_length
 
         require_length(config, checkpoint.content)
         require_same_length(config, checkpoint)
@@ -189,9 +189,9 @@ def checked_job(
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft.training.preflight import preflight
-        from regraft.training.refit import StopAfter, config_of_fit, refit_errors, refit_of
-        from regraft.training.run_length import open_keys
+        from regraft.training.fit.refit import StopAfter, config_of_fit, refit_errors, refit_of
+        from regraft.training.preflight.check import preflight
+        from regraft.training.preflight.run_length import open_keys
 
     quiet_lightning()
     if checkpoint is None and config["ckpt_path"] is not None and refit is None:
@@ -217,7 +217,7 @@ def checked_job(
 
 
 def _may_fit_twice(config: dict[str, Any]) -> bool:
-    from regraft.training.refit import fits_twice
+    from regraft.training.fit.refit import fits_twice
 
     try:
         return fits_twice(config)

@@ -266,7 +266,7 @@ def test_jobs_with_one_backbone_make_it_once(monkeypatch):
         made.append(config["model"]["_target_"])
         return build_backbone(config)
 
-    monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
+    monkeypatch.setattr(sys.modules["regraft.training.preflight.check"], "build_backbone", counted)
     (said,) = errors_of([*command(["seed=0,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
     assert said.startswith("seed: jobs 2, 3 (seed=-1): ")
@@ -353,7 +353,7 @@ def test_values_with_commas_get_one_error_with_the_quoting_that_works(photos):
 
 
 def test_a_callback_whose_package_is_missing_is_refused(monkeypatch):
-    monkeypatch.setattr("regraft.training.trainer_check.find_spec", lambda name: None)
+    monkeypatch.setattr("regraft.training.preflight.trainer_check.find_spec", lambda name: None)
     target = "pytorch_lightning.callbacks.DeviceStatsMonitor"
     (said,) = errors_of(command(["data=digits", f"+callbacks.stats._target_={target}"]))
     assert said.startswith("callbacks.stats: it needs psutil, which isn't installed.")

@@ -50,7 +50,7 @@ def test_the_table_says_who_won(runs, capsys):
 
 
 def test_a_narrow_terminal_breaks_no_figure(runs, capsys, monkeypatch):
-    monkeypatch.setattr("regraft.report.leaderboard._WIDTH", 60)
+    monkeypatch.setattr("regraft.report.leaderboard.terminal._WIDTH", 60)
     out = run_main(["compare"], capsys)[1]
     assert re.search(
         r"\n  2  optimizer\.lr=0\.1\n     test/acc 0\.\d{4} ± 0\.\d{4} \(n = 3\); test/acc to the leader, points: "

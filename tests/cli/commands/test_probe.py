@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import regraft
-from regraft.report import heads_table
+from regraft.report.tables import heads as heads_table
 from regraft.runs.folder import Run
 
 KEPT = [

@@ -107,7 +107,7 @@ def test_the_folder_of_runs_may_be_quoted(runs, capsys):
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_long_reason_takes_no_further_line(width, runs, capsys, monkeypatch):
-    monkeypatch.setattr("regraft.report.run_table.wide_console", lambda _: Console(width=width))
+    monkeypatch.setattr("regraft.report.tables.runs.wide_console", lambda _: Console(width=width))
     runs["failed"].write_state({"status": "failed", "reason": f"loss: {'very ' * 100}large"})
     out = run_main(["runs"], capsys)[1]
     assert len([line for line in out.splitlines() if "digits/" in line]) == len(runs)

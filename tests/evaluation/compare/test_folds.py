@@ -7,8 +7,8 @@ from regraft.evaluation.compare.entries import read_entries
 from regraft.evaluation.compare.folds import difference_of_folds
 from regraft.evaluation.compare.leaderboard import make_leaderboard
 from regraft.evaluation.compare.paired import FOLDS
-from regraft.report.leaderboard import show
-from regraft.report.leaderboard_text import cells, headings, sentences, to_csv
+from regraft.report.leaderboard.terminal import show
+from regraft.report.leaderboard.text import cells, headings, sentences, to_csv
 from regraft.runs import outputs
 from regraft.runs.outputs import Outputs
 from regraft.runs.predictions import Predictions, write
@@ -39,7 +39,7 @@ def board_of(*groups, tmp_path):
 
 
 def test_folds_are_repetitions_of_one_configuration(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("regraft.report.leaderboard._WIDTH", 80)
+    monkeypatch.setattr("regraft.report.leaderboard.terminal._WIDTH", 80)
     board = board_of(fold_runs("a", 0.9), fold_runs("b", 0.7), tmp_path=tmp_path)
     first, second = board.rows
     assert board.parameters == ("optimizer.lr",)

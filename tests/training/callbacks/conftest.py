@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
-from regraft.training.optim import parameter_groups, scaled_learning_rates
+from regraft.training.optim.parameter_groups import parameter_groups, scaled_learning_rates
 
 
 class TinyModule(pl.LightningModule):

@@ -7,7 +7,7 @@ import torch
 
 from regraft.models.freezing import LPFT, Gradual, LinearProbe, NoFreezing, UpTo
 from regraft.training.callbacks.freezing import FreezingCallback, apply
-from regraft.training.optim import parameter_groups
+from regraft.training.optim.parameter_groups import parameter_groups
 
 pytestmark = [
     # A handful of rows needs no worker; Lightning counts the machine's cores and advises some.

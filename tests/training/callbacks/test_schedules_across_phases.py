@@ -3,8 +3,8 @@ import math
 import pytest
 
 from regraft.models.freezing import Gradual, Layerwise, LinearProbe
-from regraft.training import schedulers
 from regraft.training.callbacks.freezing import FreezingCallback
+from regraft.training.optim import schedulers
 
 pytestmark = [
     # A handful of rows needs no worker; Lightning counts the machine's cores and advises some.

@@ -11,7 +11,7 @@ from regraft.core.types import Backbone
 from regraft.models.heads import Linear, Standardised
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
-from regraft.training.optim import parameter_groups
+from regraft.training.optim.parameter_groups import parameter_groups
 
 WIDTHS = {"low": 5, "high": 7}
 NUM_CLASSES = 3

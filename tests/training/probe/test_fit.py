@@ -8,9 +8,9 @@ from torch import nn
 
 from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
-from regraft.training import schedulers
-from regraft.training.losses import MSE, CrossEntropy, Focal
-from regraft.training.optim import parameter_groups
+from regraft.training.losses.classification import MSE, CrossEntropy, Focal
+from regraft.training.optim import schedulers
+from regraft.training.optim.parameter_groups import parameter_groups
 from regraft.training.probe.fit import HeadSpec, fit_heads
 
 NUM_SAMPLES, NUM_FEATURES, NUM_CLASSES, MAX_EPOCHS = 60, 8, 3, 3

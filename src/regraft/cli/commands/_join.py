@@ -11,7 +11,7 @@ from regraft.core.processes import exit_with_parent
 from regraft.core.text import LogFormatter
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
-from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
+from regraft.training.fit.multi_process import HANDED_OVER, LAUNCHED_BY
 
 
 def run(arguments: list[str]) -> None:
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> None:
     from pathlib import Path
 
     from regraft.report.run.finish import RunDisplay
-    from regraft.training.fit import fit
+    from regraft.training.fit.train import fit
     from regraft.training.lightning import quiet_lightning
     from regraft.training.plan import TrainingJob
 

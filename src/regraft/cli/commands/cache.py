@@ -15,7 +15,7 @@ _ACTIONS = ("ls", "size", "clear")
 
 def run(arguments: Sequence[str]) -> None:
     """Shows or deletes stored features; see the command's help."""
-    from regraft.report import cache_table
+    from regraft.report.tables import cache as cache_table
 
     words, values = COMMAND.split(arguments)
     if not words:

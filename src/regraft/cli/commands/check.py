@@ -66,10 +66,10 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
 def _summary(job: "TrainingJob") -> list[str]:
     """Returns lines on the model and the data that would be trained."""
     from regraft.report import terminal
-    from regraft.training.data_checks import left_out, schedule_text, steps_per_epoch
-    from regraft.training.feature_plan import model_name
-    from regraft.training.precision import emulation_note
-    from regraft.training.resources import bytes_text
+    from regraft.training.caching.feature_plan import model_name
+    from regraft.training.hardware.precision import emulation_note
+    from regraft.training.preflight.data_checks import left_out, schedule_text, steps_per_epoch
+    from regraft.training.preflight.resources import bytes_text
 
     checked = job.checked
     if checked is None or checked.rows is None or checked.size is None or checked.backbone is None:

@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
     """Prints or writes the leaderboard of some runs; see the command's help."""
     form, output, board = _compared(arguments, lambda step: say(f"{step} ...", is_error=True))
     if form == "table":
-        from regraft.report import leaderboard
+        from regraft.report.leaderboard import terminal as leaderboard
 
         leaderboard.show(board)
     elif output is None:
@@ -80,8 +80,8 @@ def _format(given: str | None, output: Path | None) -> str:
 
 
 def _text(board: "Leaderboard", form: str, folder: Path | None) -> str:
-    from regraft.report import leaderboard_text
-    from regraft.report.leaderboard import to_html
+    from regraft.report.leaderboard import text as leaderboard_text
+    from regraft.report.leaderboard.terminal import to_html
 
     if form == "html":
         return to_html(board, folder)

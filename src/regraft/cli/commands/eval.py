@@ -50,7 +50,7 @@ def evaluate_job(composed: DictConfig) -> dict[str, float]:
     say(f"Evaluating {composed.ckpt_path} on {options.split} ...", is_error=True)
     found = _evaluate(composed, options, hydra.overrides.task)
     from regraft.evaluation.results import write as write_evaluation
-    from regraft.report import evaluation_table
+    from regraft.report.tables import evaluation as evaluation_table
 
     folder = Path(hydra.runtime.output_dir)
     write_evaluation(found, folder)

@@ -33,7 +33,7 @@ def export_once(overrides: Sequence[str]) -> Path:
         tell(f"Reading {options.checkpoint}")
         with quick_imports():
             from regraft.deployment.export.write import write_export
-            from regraft.report import export_table
+            from regraft.report.tables import export as export_table
 
         exported = write_export(options, target, named_in(overrides), tell)
     export_table.show(exported)

@@ -75,7 +75,7 @@ def _predict(config: dict[str, Any]) -> None:
         from regraft.deployment.predict.pipeline import predict_batches, require_options
         from regraft.deployment.predict.results import PredictionSummary
         from regraft.deployment.predict.writers import STDOUT
-        from regraft.report import prediction_table
+        from regraft.report.tables import predictions as prediction_table
 
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(options["top_k"], options["batch_size"])

@@ -30,7 +30,7 @@ from regraft.core.text import say
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.tasks import task_of
-from regraft.training.fit import fit
+from regraft.training.fit.train import fit
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         import pytorch_lightning as pl
 
         from regraft.core.console import image_progress_bar
-        from regraft.report import heads_table
         from regraft.report.run.finish import RunDisplay
+        from regraft.report.tables import heads as heads_table
         from regraft.training.plan import checked_job
         from regraft.training.probe.compare import compare_heads
         from regraft.training.trainer import prepared_device

@@ -33,7 +33,7 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
         from regraft.core.console import image_progress_bar
         from regraft.core.modalities import SPECS
         from regraft.data.from_config import build_datamodule
-        from regraft.report import ranking_table
+        from regraft.report.tables import ranking as ranking_table
         from regraft.training.auto.candidates import Candidate
         from regraft.training.auto.ranking import measured, ranked
         from regraft.training.lightning import quiet_lightning

@@ -78,9 +78,9 @@ def reproduce_job(composed: DictConfig, source: Run) -> ConfigError | None:
 
 
 def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> ConfigError | None:
-    from regraft.report import comparison_table
     from regraft.report.run.finish import RunDisplay
-    from regraft.training.fit import train
+    from regraft.report.tables import comparison as comparison_table
+    from regraft.training.fit.train import train
     from regraft.training.plan import checked_job
 
     config = _config_of(source, composed, overrides)

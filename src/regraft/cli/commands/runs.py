@@ -13,7 +13,7 @@ from regraft.runs.find import all_runs
 
 def run(arguments: Sequence[str]) -> None:
     """Prints a row per run, the newest first."""
-    from regraft.report import run_table
+    from regraft.report.tables import runs as run_table
 
     words, _ = COMMAND.split(arguments)
     folder = Path(output_dir(arguments)).expanduser().resolve()

@@ -151,7 +151,7 @@ def _log(records: Sequence[logging.LogRecord]) -> None:
 def _train(job: TrainingJob, overrides: Sequence[str], *, is_printed: bool = True) -> Run:
     if not job.is_done:
         with quick_imports():
-            from regraft.training.fit import train
+            from regraft.training.fit.train import train
 
         session = provenance.new_session(overrides)
         keep_overrides(job.run, overrides)

@@ -16,7 +16,7 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
-from regraft.training.feature_plan import frozen_part
+from regraft.training.caching.feature_plan import frozen_part
 from regraft.training.from_config import build_freezing
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from regraft.report import heads_table, terminal
+from regraft.report import terminal
 from regraft.report.run.mistakes import quick
+from regraft.report.tables import heads as heads_table
 from regraft.runs import state as run_state
 from regraft.runs.folder import CHECKPOINTS, Run
 

@@ -13,9 +13,9 @@ from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json
 from regraft.core.errors import listed
 from regraft.evaluation import temperature as calibration
-from regraft.report import heads_table
 from regraft.report.run.figures import Figures, figures_of
-from regraft.report.run_table import state_text
+from regraft.report.tables import heads as heads_table
+from regraft.report.tables.runs import state_text
 from regraft.runs import outputs as outputs_files
 from regraft.runs import predictions as predictions_files
 from regraft.runs import provenance

@@ -10,13 +10,13 @@ import numpy as np
 from markupsafe import Markup
 
 from regraft.data.findings import readable
-from regraft.report import heads_table
 from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors, class_metrics, class_values
 from regraft.report.run.image_gallery import address, overlaid
 from regraft.report.run.record import Record
 from regraft.report.run.summary import conclusions
+from regraft.report.tables import heads as heads_table
 from regraft.report.templates import number, source, template
 
 _HEATMAP_SIDE = 480

@@ -6,7 +6,7 @@ from typing import Any
 from regraft.config.nested import ABSENT, at
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import MetricsRow, Record
-from regraft.report.run_table import section_name
+from regraft.report.tables.runs import section_name
 from regraft.tasks.classification import Classification
 
 _KEYS: Mapping[str, Sequence[str]] = {

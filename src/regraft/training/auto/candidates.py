@@ -19,7 +19,7 @@ from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import find_checkpoint
-from regraft.training.feature_plan import model_name
+from regraft.training.caching.feature_plan import model_name
 
 _ENOUGH = 32
 """Inputs from whose time that of others can be told; the first ones take longer."""

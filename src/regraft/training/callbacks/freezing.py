@@ -12,7 +12,7 @@ from regraft.core.errors import ConfigError, listed
 from regraft.core.lightning_internals import rewrap_ddp
 from regraft.core.types import BATCH_NORMS, Backbone
 from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics, phases
-from regraft.training.optim import step_with_factors
+from regraft.training.optim.parameter_groups import step_with_factors
 
 Parts = Mapping[str, nn.Module]
 """The stages by their names, and the head as the last one."""

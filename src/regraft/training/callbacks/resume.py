@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from regraft.core.lightning_internals import complete_resumed_epoch, is_epoch_ending, logged_step
 from regraft.runs.folder import Run
-from regraft.training.refit import REFIT
+from regraft.training.fit.refit import REFIT
 
 _HISTORY = "history"
 _SHOULD_STOP = "should_stop"

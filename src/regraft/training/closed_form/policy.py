@@ -6,8 +6,8 @@ from regraft.models.freezing import LPFT
 from regraft.models.heads import Standardised
 from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
-from regraft.training.default_loss import DEFAULTS
-from regraft.training.schedulers import constant
+from regraft.training.losses.default import DEFAULTS
+from regraft.training.optim.schedulers import constant
 
 
 def is_closed_form(config: Config) -> bool:

@@ -14,8 +14,8 @@ from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError, errors_in
 from regraft.tasks import Task, task_of
 from regraft.training.auto.scores import Score
+from regraft.training.caching.feature_plan import require_storable_if_wanted
 from regraft.training.closed_form.policy import require_suitable_head
-from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import build_freezing
 from regraft.training.probe.closed_forms import closed_form_rows, on_validation
 from regraft.training.probe.features import ProbeFeatures

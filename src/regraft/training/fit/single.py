@@ -1,0 +1,197 @@
+"""One fit of a run: assembled, its features stored, trained by Lightning to its end."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.console import ProgressBar, image_progress_bar
+from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.runs import provenance
+from regraft.runs.folder import Run
+from regraft.runs.provenance import Session
+from regraft.runs.resuming import resume_command
+from regraft.runs.state import StateRecorder
+from regraft.training.fit.results import (
+    earlier_checkpoint,
+)
+from regraft.training.lightning import interruptible
+from regraft.training.plan import TrainingJob
+
+if TYPE_CHECKING:
+    from regraft.runs.checkpoint import Checkpoint
+    from regraft.training.caching.feature_plan import FeaturePlan
+    from regraft.training.fit.assemble import Parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained job: its parts, the data that its loaders read, and a summary of its stored features."""
+
+    parts: "Parts"
+    data: Any
+    features: dict[str, Any] | None
+
+
+class Laps:
+    """Seconds of the parts of a run, one after the other, by name."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
+
+    def end(self, name: str) -> None:
+        """Adds the seconds since the end of the part before."""
+        passed = self.total - sum(self.seconds.values())
+        self.seconds[name] = self.seconds.get(name, 0.0) + passed
+
+
+def fit_once(
+    job: TrainingJob,
+    session: Session,
+    recorder: StateRecorder,
+    laps: Laps,
+    begin: Callable[["Parts"], None],
+    features: dict[str, Any] | None = None,
+) -> Fitted:
+    """Trains a job to its end.
+
+    Args:
+        begin: called by the first process once nothing can be refused any more: until then, the run that is resumed
+            must be left unchanged.
+        features: how the first fit of the run stored features, for the second one; see `FeaturePlan.record`.
+    """
+    config, run, checkpoint, checked = job.config, job.run, job.checkpoint, job.checked
+    assert checked is not None, "something is left to train"
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft.training.caching.feature_plan import store_features
+        from regraft.training.caching.image_cache import store_pixels
+        from regraft.training.callbacks.checkpoint import LastCheckpoint
+        from regraft.training.callbacks.resume import continue_history
+        from regraft.training.fit.assemble import assemble
+        from regraft.training.hardware.compiling import compile_stages, is_compiled
+        from regraft.training.hardware.memory_format import settled_format
+        from regraft.training.hardware.precision import emulation_note
+        from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
+        from regraft.training.preflight.data_checks import left_out
+
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    parts = assemble(checked, checkpoint)
+    provenance.require_same_data(session, config["data"], parts.data.fingerprint)
+    trainer = parts.trainer
+    for callback in trainer.callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.on_saved = recorder.update
+    recorder.progress = lambda: (trainer.global_step, trainer.current_epoch)
+    is_shown = config["trainer"]["enable_progress_bar"] and trainer.is_global_zero
+    start_epoch = 0 if checkpoint is None else int(checkpoint.content["epoch"])
+    earlier = features if checkpoint is None else checkpoint.features
+    progress = image_progress_bar(is_shown=is_shown, nouns=parts.data.input_spec.nouns)
+    plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, progress)
+    _settle_process(trainer)
+    memory_format, trial = settled_format(config, parts, plan, is_resumed=checkpoint is not None)
+    has_compiled_stages = is_compiled(config, parts.module, trial)
+    if trainer.is_global_zero:
+        begin(parts)
+        if note := emulation_note(config, trainer.strategy.root_device):
+            log.warning("%s", note)
+        note = left_out(config, parts.data.sizes["train"], parts.data.input_spec.kind)
+        if note and checked.refit is None:
+            log.info("%s", note)
+        if checkpoint is not None:
+            log.info("Resuming from %s.", checkpoint.path)
+            continue_history(trainer.loggers, run, checkpoint.content)
+    if checked.refit is not None:
+        trainer.loggers = []  # metrics.csv and the like show the first fit, which has been validated
+    laps.end("start")
+    store_pixels(config, parts.data, plan, start_epoch, image_progress_bar(is_shown=is_shown, title="Images"))
+    if is_found_in_closed_form(config, parts.strategy):
+        record = None if checkpoint is None else checkpoint.content["hyper_parameters"]
+        start_from_closed_form(config, parts.module, parts.data, trainer.strategy.root_device, record)
+    stored = None if plan is None else store_features(plan)
+    data, summary = (parts.data, None) if stored is None else stored
+    laps.end(f"{parts.data.input_spec.nouns} and features")
+    parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
+    parts.module.use_memory_format(memory_format)
+    if has_compiled_stages:
+        compile_stages(parts.module.backbone)
+    _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
+    laps.end("training")
+    return Fitted(parts, data, summary)
+
+
+def _settle_process(trainer: Any) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
+    if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
+        log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
+
+
+def _feature_plan(
+    config: dict[str, Any],
+    parts: "Parts",
+    checkpoint: "Checkpoint | None",
+    start_epoch: int,
+    earlier: Mapping[str, Any] | None,
+    progress: ProgressBar,
+) -> "FeaturePlan | None":
+    """Returns what is stored of the run; Lightning reloads the loaders at each epoch if phases have different cuts."""
+    from regraft.training.caching.feature_plan import feature_plan
+
+    if checkpoint is not None:
+        # Before Lightning restores it all: what is stored depends on the weights.
+        parts.module.load_state_dict(checkpoint.content["state_dict"])
+    plan = feature_plan(
+        config,
+        parts.module.backbone,
+        parts.data,
+        parts.strategy,
+        parts.trainer.strategy.root_device,
+        start_epoch=start_epoch,
+        progress=progress,
+        earlier=earlier,
+        may_leave_out_train=True,
+    )
+    if plan is not None and len({phase.depth for phase in plan.cuts}) > 1:
+        parts.trainer.reload_dataloaders_every_n_epochs = 1
+    return plan
+
+
+def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
+    """Fits; a signal ends this as an interrupt or an exit."""
+    from regraft.core.lightning_internals import complete_stopped_epoch
+    from regraft.training.callbacks.signals import StoppedBySignal
+    from regraft.training.divergence import DivergedError
+
+    try:
+        with interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        complete_stopped_epoch(trainer)
+    except DivergedError as error:
+        raise ValueError(f"{error} {earlier_checkpoint(run, error.step)}") from error
+    except StoppedBySignal as stopped:
+        saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
+        log.info(
+            "Stopped by %s in epoch %d at step %d (%s). To resume: %s",
+            *(stopped, trainer.current_epoch, trainer.global_step, saved, resume_command(run)),
+        )
+        if not trainer.is_global_zero:
+            # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
+            raise SystemExit(0) from None
+        if stopped.exit_code == 130:
+            raise KeyboardInterrupt from None
+        raise Preempted(stopped.signum) from None
+    finally:
+        module.teardown("fit")  # which Lightning leaves out where training failed

@@ -1,0 +1,187 @@
+"""Trains and tests one planned run in this process, and records its results."""
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from regraft.config.given import is_given
+from regraft.config.trust import require_known_targets
+from regraft.core import slurm
+from regraft.core.atomic import read_json
+from regraft.core.errors import ConfigError
+from regraft.core.startup import Preempted
+from regraft.runs import provenance
+from regraft.runs.folder import PROBE, Run
+from regraft.runs.provenance import Session
+from regraft.runs.resuming import resume_command
+from regraft.runs.state import StateRecorder, is_first_process, recording_state
+from regraft.training.fit import multi_process
+from regraft.training.fit.results import (
+    final_metrics,
+    limit_of,
+    results_of,
+    write_tensors,
+)
+from regraft.training.fit.single import Laps, fit_once
+from regraft.training.plan import TrainingJob, checked_job, claimed, settled
+
+if TYPE_CHECKING:
+    from regraft.training.fit.assemble import Parts
+
+log = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows a run while this process trains it."""
+
+    def show_start(self, run: Run, rows: Sequence[Any], data: Any) -> None:
+        """Shows what trains from which epoch on (a `StageRow` per stage), and on which data."""
+
+    def show_end(self, run: Run, results: dict[str, Any], data: Any, loggers: list[Any], *, with_report: bool) -> None:
+        """Shows a run's results, also to the loggers, and writes its report."""
+
+    def show_so_far(self, run: Run) -> None:
+        """Writes the report of a run that ends early."""
+
+
+def train(job: TrainingJob, session: Session, display: Display) -> None:
+    """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
+    multi_process.require_single_task()
+    with claimed(job) as mine:
+        if mine.is_done:
+            return
+        if not multi_process.needs_processes(mine.config["trainer"]):
+            fit(mine, session, display)
+            return
+        _require_no_objects(mine.config)
+        if mine.checkpoint is not None:
+            # The group reads it itself; here it would fill memory as long as this process waits.
+            mine.checkpoint.content.clear()
+        multi_process.launch(mine.config, mine.run, session)
+
+
+def _require_no_objects(config: dict[str, Any]) -> None:
+    """Raises ConfigError if a part of a run is an object, which its other processes don't have."""
+    nodes = config | {
+        f"{group}.{name}": node for group in ("callbacks", "logger") for name, node in config[group].items()
+    }
+    given = [section for section, node in nodes.items() if is_given(node)]
+    if given:
+        fix = "Use trainer.devices=1, or a config that names what makes it."
+        raise ConfigError(given[0], "an object can't be given to several processes", fix=fix)
+
+
+def fit(job: TrainingJob, session: Session, display: Display) -> None:
+    """Trains and tests one run in this process, and records its results."""
+    config, run = job.config, job.run
+    # The config may come partly from a run's own files, which aren't trusted.
+    require_known_targets(config, config["trust"], str(run.path))
+    from regraft.training.hardware.precision import matmul_precision
+
+    started = time.perf_counter()
+    try:
+        with recording_state(run, is_locked=job.is_locked) as recorder:
+            if not job.is_locked:
+                job = settled(job)
+            if job.checked is None:
+                job = checked_job(config, run)
+                job.require_sound()
+            assert job.checked is not None, "something is left to train"
+            if job.checked.is_provisional:
+                from regraft.data.from_config import prepare
+
+                prepare(job.checked.data)  # downloads it
+                job = checked_job(config, run)
+                job.require_sound()
+            with matmul_precision(config):
+                _train_and_test(job, session, display, recorder)
+    except BaseException as error:
+        if is_first_process():
+            if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
+                slurm.requeue()
+            if config["report"] == "default" and not config["trainer"].get("fast_dev_run"):
+                display.show_so_far(run)
+        raise
+    finally:
+        if is_first_process():
+            provenance.end_session(run, session, time.perf_counter() - started)
+
+
+def _train_and_test(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
+    from regraft.training.loggers import close
+
+    loggers: list[Any] = []
+    try:
+        _train_and_test_with(loggers, job, session, display, recorder)
+    except BaseException:
+        close(loggers, "failed")
+        raise
+    close(loggers, "success")
+
+
+def _train_and_test_with(
+    loggers: list[Any], job: TrainingJob, session: Session, display: Display, recorder: StateRecorder
+) -> None:
+    """Trains and tests; adds the loggers of the run to `loggers`, which are to be closed."""
+    from regraft.training import loggers as tracking
+    from regraft.training.fit.refit import REFIT, chosen, fits_twice, keep_as_best, refit_of, results_of_refit
+
+    config, run, laps = job.config, job.run, Laps()
+
+    def begin(parts: "Parts") -> None:
+        loggers.extend(parts.trainer.loggers)
+        _begin(config, run, session, recorder, parts, parts.trainer)
+        tracking.begin(loggers, config, run, session)
+        display.show_start(run, parts.rows, parts.data)
+
+    fitted = fit_once(job, session, recorder, laps, begin)
+    recorder.limit = limit_of(fitted.parts.trainer, config)
+    is_whole = recorder.limit is None and not fitted.parts.trainer.fast_dev_run
+    if is_whole and fits_twice(config) and refit_of(job.checkpoint) is None and fitted.parts.data.has_val:
+        found, features = chosen(fitted.parts.trainer), fitted.parts.module.hparams["features"]
+        del fitted  # so that no two backbones are in memory at once
+        job = checked_job(config, run, refit=found)
+        job.require_sound()
+        fitted = fit_once(job, session, recorder, laps, lambda _: None, features)
+    parts, trainer = fitted.parts, fitted.parts.trainer
+    recorder.limit = limit_of(trainer, config)
+    refit = parts.module.hparams.get(REFIT) if recorder.limit is None else None
+    if refit is not None:
+        keep_as_best(run)
+    metrics = final_metrics(trainer, parts, fitted.data, run)
+    laps.end("final test")
+    if trainer.is_global_zero:
+        results = results_of(trainer, parts) | ({} if refit is None else results_of_refit(refit))
+        results |= {"metrics": metrics, "seconds": laps.total, "seconds_of": laps.seconds}
+        if recorder.limit is not None:
+            results["limit"] = recorder.limit
+            log.warning("The run was ended by %s. To continue it: %s", recorder.limit, resume_command(run))
+        if fitted.features is not None:
+            results["features"] = fitted.features
+        _end(run, results, parts, trainer)
+        tracking.log_results(loggers, config, run, results)
+        with_report = config["report"] == "default" and not trainer.fast_dev_run
+        display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
+
+
+def _begin(
+    config: dict[str, Any], run: Run, session: Session, recorder: StateRecorder, parts: "Parts", trainer: Any
+) -> None:
+    """Records what the run is, and that it is under way."""
+    recorder.start()
+    run.write_config(config)
+    provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
+    if parts.data.skipped:
+        run.write_skipped(parts.data.skipped)
+
+
+def _end(run: Run, results: dict[str, Any], parts: "Parts", trainer: Any) -> None:
+    if heads := read_json(run.path / PROBE):
+        results["heads"] = heads
+    if parts.data.skipped:
+        results["num_skipped"] = len(parts.data.skipped)
+    if not trainer.fast_dev_run:
+        write_tensors(parts.module, run)
+    run.write_results(results)

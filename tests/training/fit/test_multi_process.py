@@ -1,0 +1,221 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+import regraft
+from helpers.small import without
+from regraft.config.shipped import conf_dir
+from regraft.core.errors import ConfigError
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import Run
+from regraft.training import plan
+from regraft.training.fit import multi_process
+from regraft.training.trainer import build_trainer
+
+ONE = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ({}, False),
+        ({"devices": "1"}, False),
+        ({"devices": 2}, True),
+        ({"devices": "2"}, True),
+        ({"devices": [0, 1]}, True),
+        ({"devices": [3]}, False),
+        ({"devices": "0,1"}, True),
+        ({"devices": "auto"}, False),
+        ({"num_nodes": 2}, True),
+    ],
+)
+def test_who_needs_processes(trainer, expected):
+    assert multi_process.needs_processes(ONE | trainer) is expected
+
+
+def test_failed_processes_fail_the_run(tmp_path):
+    with pytest.raises(ChildProcessError, match="exit code 1"):
+        multi_process.launch({"seed": 0, "trust": []}, Run(tmp_path), {})
+    # The lock is held by the process that launches, in `fit.train`.
+    assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
+    assert Run(tmp_path).state["status"] == "failed"
+
+
+def test_a_group_starts_all_its_processes_after_another_one_in_this_process(tmp_path, monkeypatch):
+    for name in ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    started = {}
+
+    def start(command, env, start_new_session):
+        started.update(env)
+        assert start_new_session
+        return SimpleNamespace(wait=lambda: 1, pid=2**30)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(ChildProcessError):
+        multi_process.launch({}, Run(tmp_path), {})
+    assert multi_process.LAUNCHED_BY in started
+    assert not {"LOCAL_RANK", "NODE_RANK", "MASTER_PORT"} & set(started)
+
+
+def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change(capfd):
+    # BatchNorm sees each process's own half, so there is none here; the last, ragged batch is dealt evenly.
+    shared = [
+        *without("trainer", "freezing", "data.fraction"),
+        "data.fraction=0.1",
+        "model.batch_norm=false",
+        "freezing=lp_ft",
+        "freezing.probe_epochs=null",
+        "head=linear",
+        "optimizer=sgd",
+        "trainer.max_epochs=2",
+        "trainer.enable_progress_bar=false",
+    ]
+    two = regraft.train([*shared, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=8"])
+    said = "".join(capfd.readouterr())
+    assert "What trains" in said
+    assert "GPU available" not in said
+    one = regraft.train([*shared, "trainer=cpu", "data.batch_size=16"])
+    weights = [torch.load(run.last_ckpt, weights_only=True)["state_dict"] for run in (two, one)]
+    for name, tensor in weights[1].items():
+        torch.testing.assert_close(weights[0][name], tensor, rtol=1e-4, atol=1e-6)
+    assert two.metrics["test/acc"] == pytest.approx(one.metrics["test/acc"])
+    assert len(list(two.path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("step_tasks", "is_refused"), [("2", True), ("1", False), (None, False)])
+def test_several_tasks_of_slurm_dont_train_a_run_each(step_tasks, is_refused, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    if step_tasks is not None:
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step_tasks)
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"Slurm has started this command 2 times.*--ntasks=1"):
+            multi_process.require_single_task()
+    else:
+        multi_process.require_single_task()
+
+
+def a_checkpoint(name: str, *, num_processes: int, ends_epoch: bool) -> SimpleNamespace:
+    path = Path("run", "checkpoints", name).absolute()
+    return SimpleNamespace(path=path, num_processes=num_processes, ends_epoch=ends_epoch, content={"global_step": 8})
+
+
+@pytest.mark.parametrize(
+    ("last", "previous_ends", "devices", "expected"),
+    [
+        ({"num_processes": 2, "ends_epoch": False}, True, 1, "previous.ckpt"),
+        ({"num_processes": 2, "ends_epoch": False}, True, 2, "last.ckpt"),
+        ({"num_processes": 2, "ends_epoch": True}, True, 1, "last.ckpt"),
+        ({"num_processes": 1, "ends_epoch": False}, True, 2, "previous.ckpt"),
+        ({"num_processes": 2, "ends_epoch": False}, False, 1, None),
+    ],
+)
+def test_another_number_of_processes_resumes_at_an_epochs_end(
+    last, previous_ends, devices, expected, monkeypatch, caplog
+):
+    previous = a_checkpoint("previous.ckpt", num_processes=2, ends_epoch=previous_ends)
+    monkeypatch.setattr("regraft.runs.checkpoint.read_previous", lambda run, trust: previous)
+    monkeypatch.setattr(plan, "run_of", lambda path: Run(Path("run")))
+    monkeypatch.setattr(plan, "checkpoint_of", lambda config: a_checkpoint("last.ckpt", **last))
+    config = {"trainer": ONE | {"devices": devices}, "trust": []}
+    if expected is None:
+        with pytest.raises(ConfigError, match=r"in the middle of an epoch by 2 processes.*trainer.devices=2 until"):
+            plan.resumable_checkpoint(config)
+        return
+    assert plan.resumable_checkpoint(config).path.name == expected
+    assert ("resumes from the end of the epoch before, step 8" in caplog.text) == (expected == "previous.ckpt")
+
+
+def test_processes_wait_for_each_other_as_long_as_it_is_set():
+    shipped = yaml.safe_load((conf_dir() / "trainer" / "_base.yaml").read_text())
+    chosen = {"accelerator": "cpu", "strategy": "ddp", "max_epochs": 1, "process_timeout": 5}
+    config = {"trainer": shipped | chosen}
+    strategy = build_trainer(config, logger=False, enable_checkpointing=False).strategy
+    assert strategy._timeout.total_seconds() == 5
+
+
+def start_two(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    kept = without("trainer", "freezing", "trainer.max_epochs", "trainer.enable_progress_bar")
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.enable_progress_bar=false"]
+    command = [sys.executable, "-m", "regraft", "train", *kept, *two, "freezing=none", f"hydra.run.dir={folder}"]
+    process = subprocess.Popen([*command, *overrides], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    last = folder / "checkpoints" / "last.ckpt"
+    while process.poll() is None and not last.exists():
+        time.sleep(0.05)
+    return process
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """Returns the processes that train a run."""
+    found = subprocess.run(["pgrep", "-f", f"_join {folder}"], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_saves_and_ends_all_processes(tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=300", "callbacks.checkpoint.every_n_steps=5")
+    process.terminate()
+    assert process.wait(timeout=40) == 143
+    assert ranks_of(folder) == []
+    saved = CheckpointFiles().load_checkpoint(Run(folder).last_ckpt)
+    assert saved["global_step"] >= 1
+    resumed = regraft.train([f"ckpt_path={folder}", f"trainer.max_epochs={saved['epoch'] + 2}"])
+    assert resumed.results["num_epochs"] == saved["epoch"] + 2
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_from_the_end_of_an_epoch_of_two(tmp_path, caplog):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=300", "callbacks.checkpoint.every_n_steps=1")
+    while CheckpointFiles().load_checkpoint(Run(folder).last_ckpt)["epoch"] < 1:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=40)
+    saved = CheckpointFiles().load_checkpoint(Run(folder).last_ckpt)
+    run = regraft.train([f"ckpt_path={folder}", "trainer=cpu", f"trainer.max_epochs={saved['epoch'] + 1}"])
+    assert run.results["num_epochs"] == saved["epoch"] + 1
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_fails_the_run_in_time(tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=3000", "trainer.process_timeout=30")
+    os.kill(ranks_of(folder)[1], signal.SIGSTOP)
+    assert process.wait(timeout=120) == 1
+    time.sleep(1)
+    assert ranks_of(folder) == []
+    assert Run(folder).state["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_signal_ends_processes_of_which_one_hangs(tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=3000")
+    os.kill(ranks_of(folder)[1], signal.SIGSTOP)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    time.sleep(1)
+    assert ranks_of(folder) == []
+    assert Run(folder).state["status"] == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_others(rank, tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=3000", "callbacks.checkpoint.every_n_steps=5")
+    os.kill(ranks_of(folder)[rank], signal.SIGKILL)
+    assert process.wait(timeout=60) not in (0, None)
+    time.sleep(5)
+    assert ranks_of(folder) == []
