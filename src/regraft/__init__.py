@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "regraft.core.input_spec": ("ImageSpec", "InputSpec", "TextSpec"),
+    "regraft.core.image_spec": ("ImageSpec",),
+    "regraft.core.input_spec": ("InputSpec",),
+    "regraft.core.text_spec": ("TextSpec",),
     "regraft.core.types": ("Backbone",),
     "regraft.data.datamodule": ("DataModule",),
     "regraft.data.images.transforms.augment": ("Augment",),
