@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint docs slow clean
+.PHONY: quickstart test unit lint docs slow clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/regraft train experiment=quickstart
@@ -15,7 +15,11 @@ quickstart: $(VENV)/installed
 	@echo "  regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft"
 	@echo "  regraft eval ckpt_path=outputs/quickstart/RUN         the run's test metrics again"
 
-test: $(VENV)/installed-test lint
+# mypy uses one core, so the tests run beside it.
+test: $(VENV)/installed-test
+	$(MAKE) --no-print-directory --jobs 2 lint unit
+
+unit: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/installed-test
