@@ -1,7 +1,7 @@
 import pytest
 
 from regraft.config.groups import group_choices, group_names
-from regraft.config.meant import _SYNONYMS, choices_meant, keys_meant, shipped_keys
+from regraft.config.meant import _SYNONYMS, choices_meant, keys_meant, keys_of_command_meant, shipped_keys
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,18 @@ def test_what_is_no_key_and_no_usual_word_stands_for_none() -> None:
 
 def test_choices_are_found_by_a_part_of_their_names() -> None:
     assert choices_meant("resnet18") == ["model=resnet18"]
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed", "key"),
+    [
+        ("photos", ["input", "output"], ["input"]),
+        ("minutes", ["time", "models"], ["time"]),
+        ("corruptions", ["robustness"], ["robustness=corruptions"]),
+        ("corruptions", ["input"], []),
+        ("lr", ["input"], []),
+        ("dataset", ["data"], ["data"]),
+    ],
+)
+def test_keys_of_commands_are_found_by_usual_words_where_they_are_keys(word, allowed, key) -> None:
+    assert keys_of_command_meant(word, allowed) == key

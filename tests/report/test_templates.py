@@ -85,3 +85,24 @@ def test_what_is_printed_has_light_colours_and_all_rows():
 
 def test_images_are_there_when_a_page_is_printed():
     assert not [page.name for page in PAGES if "lazy" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("place", STYLES)
+def test_commands_and_headings_are_whole_on_a_narrow_screen(place):
+    style = STYLES[place]
+    assert re.search(r"pre \{[^}]*white-space: pre-wrap", style)
+    assert re.search(r"th \{[^}]*overflow-wrap: normal", style)
+
+
+def test_tables_of_many_columns_are_cards_on_a_narrow_screen():
+    figures = next(page for page in PAGES if page.name == "figures.html").read_text(encoding="utf-8")
+    assert '<table class="cards">' in figures
+    assert figures.count("data-label=") == 2  # of the number of images, and of each figure
+
+
+def test_a_printed_leaderboard_has_whole_names_of_runs_and_no_plot_that_is_too_small():
+    printed = next(page for page in PAGES if page.name == "leaderboard.html").read_text(encoding="utf-8")
+    assert re.search(
+        r"@media print \{[^@]*td\.runs \{ overflow-wrap: normal; \} \.screen \{ display: none; \}", printed
+    )
+    assert "axes|length > max_printed" in printed

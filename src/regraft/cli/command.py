@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from regraft.config import compose
 from regraft.config.groups import commented_keys
+from regraft.config.meant import keys_of_command_meant
 from regraft.config.quoting import key_of
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import look_beside, named_in
@@ -71,7 +72,7 @@ class Command:
         keys, known = [key_of(argument) or argument for argument in arguments], self.known_keys()
         for key in keys:
             if key not in known:
-                raise UnknownNameError(self.name, "key", key, known)
+                raise UnknownNameError(self.name, "key", key, known, meant=keys_of_command_meant(key, known))
             if keys.count(key) > 1:
                 raise ConfigError(key, f"it is given {keys.count(key)} times", fix="Give it once.")
 
@@ -86,7 +87,7 @@ class Command:
             if not is_given or "/" in key or Path(argument).exists():
                 words.append(argument)
             elif key not in self.keys:
-                raise UnknownNameError(self.name, "key", key, self.keys)
+                raise UnknownNameError(self.name, "key", key, self.keys, meant=keys_of_command_meant(key, self.keys))
             elif not value:
                 raise ConfigError(key, "it has no value", allowed=self.usage)
             elif key in values:

@@ -17,7 +17,7 @@ from omegaconf.errors import (
 )
 
 from regraft.config.groups import chosen_already, group_choices, group_names
-from regraft.config.meant import choices_meant, keys_meant
+from regraft.config.meant import choices_meant, keys_meant, keys_of_command_meant
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigError, UnknownNameError, errors_in
 
@@ -66,7 +66,8 @@ def _mistake(error: Exception) -> ConfigError:
     if found := _MISSING_KEY.search(cause):
         key, full_key = found.groups()
         beside = _keys_beside(error, is_top="." not in full_key)
-        return UnknownNameError(full_key, "key", key, beside, meant=keys_meant(full_key))
+        meant = dict.fromkeys([*keys_meant(full_key), *keys_of_command_meant(full_key, beside)])
+        return UnknownNameError(full_key, "key", key, beside, meant=list(meant))
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return no_value(error.full_key)
     if isinstance(error, InterpolationKeyError) and error.full_key:

@@ -1,5 +1,6 @@
 """Which keys people mean by other names, such as `lr`, `epochs` and `optimizer.learning_rate`; used after an error."""
 
+from collections.abc import Collection
 from functools import cache
 
 import yaml
@@ -46,6 +47,19 @@ _SYNONYMS = {
     "trainer.precision": "amp bf16 fp16 half",
 }
 """What other tools and papers call a key."""
+_OF_COMMANDS = {
+    "allowed_hosts": "hosts",
+    "format": "fmt kind",
+    "input": "file files filename folder image images img imgs path paths photo photos source src",
+    "models": "archs backbones",
+    "output": "csv out output_file out_file save save_to",
+    "robustness=corruptions": "corruption corruptions",
+    "run": "checkpoint experiment job model run_dir run_id weights",
+    "text": "sentence sentences string texts",
+    "time": "budget hours max_time minutes seconds time_limit timeout",
+    "top_k": "k topk",
+}
+"""The same of keys that some commands have and a training hasn't."""
 _BY_SYNONYM = {word: key for key, words in _SYNONYMS.items() for word in words.split()}
 
 
@@ -55,6 +69,13 @@ def keys_meant(key: str) -> list[str]:
     if name in _BY_SYNONYM:
         return [_BY_SYNONYM[name]]
     return [each for each in shipped_keys() if each.rpartition(".")[2] == name and each != key]
+
+
+def keys_of_command_meant(key: str, allowed: Collection[str]) -> list[str]:
+    """Returns the keys of those that a command has for which a key is a usual word."""
+    name = key.lower().replace("-", "_")
+    own = [each for each, words in _OF_COMMANDS.items() if name in words.split()]
+    return [each for each in [*own, *keys_meant(key)] if each.partition("=")[0] in allowed]
 
 
 def choices_meant(word: str) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
-from regraft.config.meant import keys_meant
+from regraft.config.meant import keys_meant, keys_of_command_meant
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 
@@ -42,7 +42,8 @@ def top_level_errors(
         # A value that others refer to is in use.
         elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
             allowed = sorted(known | set(group_names(config_dir)))
-            errors.append(UnknownNameError(key, "key", key, allowed, inner, keys_meant(key)))
+            meant = [*keys_meant(key), *keys_of_command_meant(key, allowed)]
+            errors.append(UnknownNameError(key, "key", key, allowed, inner, list(dict.fromkeys(meant))))
     missing = {name for name in sections if not isinstance(config.get(name), Mapping)}
     errors += map(no_choice, sorted(missing))
     for name, value in own.items():

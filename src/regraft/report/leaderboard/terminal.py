@@ -71,6 +71,8 @@ def _is_tied(row: LeaderboardRow) -> bool:
     return row.comparison is not None and row.comparison.outcome == Outcome.TIED
 
 
+_MAX_PRINTED = 10
+"""Axes of parameters that can be read on paper."""
 _MAX_COLUMNS = 5
 """Parameters up to which each has a column on the page; of more, all are in one."""
 
@@ -126,6 +128,7 @@ def to_html(board: Leaderboard, folder: Path | None = None) -> str:
         sentences=sentences(board),
         reasons=reasons(board),
         axes=axes,
+        max_printed=_MAX_PRINTED,
         lines=lines,
         scatters=[scatter for scatter in scatters if scatter is not None],
     )
