@@ -27,7 +27,7 @@ from regraft.core.processes import process_seconds
 from regraft.core.startup import start_clock, take_over_process
 from regraft.core.text import LogFormatter, say
 
-_COMPOSED = ("train", "eval", "probe", "auto", "rank")
+_COMPOSED = ("train", "eval", "probe", "auto", "rank", "fill")
 """Configs of which Hydra takes the last value of a key that is given twice."""
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 

@@ -17,6 +17,7 @@ from regraft.features.extractor import FeatureExtractor, measure
 from regraft.features.fingerprint import input_fields, stage_fingerprints
 from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures, StoredTokens
 from regraft.features.settings import FeatureSettings
+from regraft.features.share import WHOLE, Share
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
 from regraft.features.store.store import FeatureStore, NoRoomError
 from regraft.features.table import FeatureTable
@@ -191,14 +192,14 @@ class FeatureCache:
         stats = []
         for view in views:
             try:
-                stats.append(self._extract(view, depths))
+                stats.append(self.extract(view, depths))
             except NoRoomError:
                 raise
             except OSError as error:
                 # The disk filled up, or the folder was removed, since there was room.
                 log.warning("features: %s They are kept in memory for this run.", error)
                 self.store.move_to_memory(view, [self.stored(view, depth) for depth in depths])
-                stats.append(self._extract(view, depths))
+                stats.append(self.extract(view, depths))
         return ExtractionStats(
             sum(each.num_images for each in stats),
             sum(each.num_computed for each in stats),
@@ -222,7 +223,10 @@ class FeatureCache:
     def _entries(self, view: InputView, depths: Sequence[int]) -> list[FeatureEntry]:
         return [self.stored(view, depth).entry for depth in depths]
 
-    def _extract(self, view: InputView, depths: Sequence[int]) -> ExtractionStats:
+    def extract(
+        self, view: InputView, depths: Sequence[int], share: Share = WHOLE, progress: ProgressBar | None = None
+    ) -> ExtractionStats:
+        """Computes and stores the missing features of a share of a view's inputs; OSError if they can't be stored."""
         stored = {depth: self.stored(view, depth) for depth in depths}
         # Only features that are stored as they were computed are as good as pixels to continue from.
         is_lossless = self.settings.dtype in ("float32", self.precision)
@@ -235,7 +239,8 @@ class FeatureCache:
             lambda: self.extractor(max(depths)),
             lambda num_bytes: self.store.make_room(num_bytes, [each.entry for each in stored.values()]),
             self.device,
-            self._progress,
+            progress or self._progress,
+            share,
         )
 
     def _record_layout(self, depth: int) -> RecordLayout:

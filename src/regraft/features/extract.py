@@ -15,6 +15,7 @@ from torch import Tensor
 from regraft.core.console import ProgressBar
 from regraft.features.extractor import FeatureExtractor
 from regraft.features.record import StoredFeatures
+from regraft.features.share import WHOLE, Share
 from regraft.features.store.memory import FeatureEntry
 from regraft.features.view import InputView
 
@@ -35,9 +36,12 @@ class ExtractionStats:
     seconds: float
 
 
-def missing_positions(view: InputView, entries: Iterable[FeatureEntry]) -> Tensor:
-    """Returns the positions of inputs that any entry lacks, (num_missing,), int64, ascending, without copies."""
-    missing = torch.stack([entry.find(view.content_hashes) < 0 for entry in entries]).any(0).nonzero()[:, 0]
+def missing_positions(view: InputView, entries: Iterable[FeatureEntry], share: Share = WHOLE) -> Tensor:
+    """Returns the positions of a share's inputs that any entry lacks, (num_missing,), int64, ascending, no copies."""
+    is_missing = torch.stack([entry.find(view.content_hashes) < 0 for entry in entries]).any(0)
+    if not share.is_whole:
+        is_missing &= torch.from_numpy(share.has(view.content_hashes))
+    missing = is_missing.nonzero()[:, 0]
     return without_copies(view.content_hashes, missing)
 
 
@@ -56,8 +60,11 @@ def extract_missing(
     make_room: Callable[[int], None],
     device: torch.device,
     progress: ProgressBar,
+    share: Share = WHOLE,
 ) -> ExtractionStats:
-    """Computes and stores the features that are missing; of several processes one computes, the others wait.
+    """Computes and stores the features of a share that are missing.
+
+    Of several processes with some of the same inputs one computes, the others wait.
 
     Args:
         stored: by the depth of their features.
@@ -65,18 +72,18 @@ def extract_missing(
         make_extractor: called only if features are missing.
         make_room: makes room for a number of bytes in the entries, or raises an OSError; the locks are held.
     """
-    num_images = len(view.content_hashes)
+    num_images = int(share.has(view.content_hashes).sum())
     entries = {depth: each.entry for depth, each in stored.items()}
-    if len(missing_positions(view, entries.values())) == 0:
+    if len(missing_positions(view, entries.values(), share)) == 0:
         return ExtractionStats(num_images, 0, 0.0)
     started = time.perf_counter()
     with ExitStack() as stack:
         # In the same order in all processes, so that no two wait for each other.
         for entry in sorted(entries.values(), key=lambda entry: entry.key):
             stack.enter_context(
-                entry.lock(lambda: log.info("features: another process computes them; waiting for it."))
+                entry.lock(lambda: log.info("features: another process computes them; waiting for it."), share)
             )
-        positions = missing_positions(view, entries.values())
+        positions = missing_positions(view, entries.values(), share)
         if len(positions) == 0:
             return ExtractionStats(num_images, 0, 0.0)
         positions = view.arranged(positions)

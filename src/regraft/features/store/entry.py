@@ -11,12 +11,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from regraft.core.atomic import remove_leftovers, write_atomically
+from regraft.features.share import WHOLE, Share
 from regraft.features.store import catalog, files
-from regraft.features.store.memory import FeatureEntry
-from regraft.features.store.segments import DamagedError, Segment, read, write
+from regraft.features.store.memory import FeatureEntry, is_among
+from regraft.features.store.segments import DamagedError, Segment, hashes_in, read, write
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +76,22 @@ class StoreEntry(FeatureEntry):
             if new := [segment for segment in found if segment.path not in merged]:
                 self._add(new)
 
+    def is_on_disk(self, content_hashes: np.ndarray) -> np.ndarray:
+        """Returns which inputs are stored now, also by other processes, (num_inputs,), bool; no features are read."""
+        found = [hashes_in(path) for path in files.segments(self.folder)]
+        return is_among(content_hashes, np.concatenate([content_hashes[:0], *found]))
+
     @contextmanager
-    def lock(self, on_wait: Callable[[], None]) -> Iterator[None]:
+    def lock(self, on_wait: Callable[[], None], share: Share = WHOLE) -> Iterator[None]:
         """Keeps other processes from computing the same; reads what they have stored once the lock is held."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(files.lock(self.folder, on_wait))
                 # While this process waited, another one may have evicted the entry.
-                self._prepare()
+                stack.enter_context(files.lock(self.folder, on_wait, share, self._prepare))
                 self.refresh()
             except OSError as error:
                 self._fail(error)
+            self._num_shared = 0 if share.is_whole else len(self._segments)
             yield
 
     def _kept(self, segment: Segment) -> Segment:

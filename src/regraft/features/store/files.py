@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from regraft.core.atomic import remove_leftovers
+from regraft.features.share import WHOLE, Share
 
 META = "meta.json"
 SEGMENT_SUFFIX = ".safetensors"
 _SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
+_SHARE = re.compile(r"\.share-([1-9]\d{0,5})-([1-9]\d{0,5})\.lock")
+_WRITTEN = "another process is writing it"
 
 
 def segments(entry_folder: Path) -> dict[Path, int]:
@@ -21,40 +24,85 @@ def segments(entry_folder: Path) -> dict[Path, int]:
 
 
 @contextmanager
-def lock(entry_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes from writing an entry; the kernel releases the lock when its holder dies.
+def lock(
+    entry_folder: Path, on_wait: Callable[[], None], share: Share = WHOLE, prepare: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Keeps other processes from writing a share of an entry; the kernel releases the lock when its holder dies.
 
-    Calls `on_wait` once if another process holds the lock, before waiting for it. The folder may not exist yet.
+    The folder may not exist yet.
+
+    Args:
+        on_wait: called once if another process holds the lock of a share with some of the same inputs, before waiting.
+        prepare: called before anything else is done with the lock, while no other process begins to write.
     """
     entry_folder.parent.mkdir(parents=True, exist_ok=True)
-    held = _lock_of(entry_folder)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        on_wait()
-        held.acquire()
-    try:
+    with ExitStack() as stack:
+        while True:
+            with _acquired(_lock_of(entry_folder), on_wait) as whole:
+                other = _held_share(entry_folder, share)
+                if other is None:
+                    prepare()
+                    # For a share, the lock of the whole is only held until that of the share is.
+                    held = whole if share.is_whole else FileLock(_share_path(entry_folder, share))
+                    stack.enter_context(held.acquire())
+                    break
+            on_wait()
+            on_wait = _nothing
+            with other.acquire():
+                pass
         yield
-    finally:
-        held.release()
 
 
 @contextmanager
 def try_lock(entry_folder: Path) -> Iterator[str]:
     """Yields an empty string if it got the lock of an entry, otherwise the reason; never waits."""
-    held = _lock_of(entry_folder)
-    reason = ""
-    try:
-        held.acquire(timeout=0)
-    except Timeout:  # is an OSError, too
-        reason = "another process is writing it"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    try:
+    with ExitStack() as stack:
+        reason = ""
+        try:
+            stack.enter_context(_lock_of(entry_folder).acquire(timeout=0))
+            reason = _WRITTEN if _held_share(entry_folder, WHOLE) else ""
+        except Timeout:  # is an OSError, too
+            reason = _WRITTEN
+        except OSError as error:
+            reason = error.strerror or str(error)
         yield reason
-    finally:
-        if not reason:
-            held.release()
+
+
+def _nothing() -> None:
+    """Does nothing, where a process has been told before that it waits."""
+
+
+@contextmanager
+def _acquired(lock: FileLock, on_wait: Callable[[], None]) -> Iterator[FileLock]:
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        held = lock.acquire()
+    with held:
+        yield lock
+
+
+def _held_share(entry_folder: Path, share: Share) -> FileLock | None:
+    """Returns the lock of another share with some of the same inputs that a process holds, None if there is none.
+
+    Removes the files of locks that nobody holds. Call it with the lock of the whole entry held.
+    """
+    for path in entry_folder.parent.glob(f"{entry_folder.name}.share-*.lock"):
+        match = _SHARE.fullmatch(path.name, len(entry_folder.name))
+        if match is None or not share.overlaps(Share.parse(f"{match[1]}/{match[2]}", path.name)):
+            continue
+        lock = FileLock(path)
+        try:
+            with lock.acquire(timeout=0):
+                path.unlink(missing_ok=True)
+        except Timeout:
+            return lock
+    return None
+
+
+def _share_path(entry_folder: Path, share: Share) -> str:
+    return f"{entry_folder}.share-{share.index + 1}-{share.count}.lock"
 
 
 def remove_content(entry_folder: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regraft.core.content_hash import HASH_BYTES
 from regraft.core.errors import ConfigError
+from regraft.features.share import WHOLE, Share
 from regraft.features.store.segments import Segment, merged
 
 _MERGED_BYTES = 64 * 2**20
@@ -33,6 +34,8 @@ class FeatureEntry(ABC):
         self.dtype = dtype
         self._segments: list[Segment] = []
         self._starts = [0]
+        # Segments that processes with other shares may merge as well, each of them for itself.
+        self._num_shared = 0
         # Sorted hashes with their slots, in parts each of which is longer than the next.
         self._index: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -52,8 +55,8 @@ class FeatureEntry(ABC):
         return sum(segment.seconds for segment in self._segments) / self.num_inputs if self.num_inputs else None
 
     @abstractmethod
-    def lock(self, on_wait: Callable[[], None]) -> AbstractContextManager[Any]:
-        """Keeps other processes from computing the same; calls `on_wait` once if another process holds the lock."""
+    def lock(self, on_wait: Callable[[], None], share: Share = WHOLE) -> AbstractContextManager[Any]:
+        """Keeps other processes from computing the same share; calls `on_wait` once if another one holds the lock."""
 
     @abstractmethod
     def _checked(self, segment: Segment) -> Segment | None:
@@ -77,7 +80,7 @@ class FeatureEntry(ABC):
         if segment is None:
             return
         parts = [segment]
-        for earlier in reversed(self._segments):
+        for earlier in reversed(self._segments[self._num_shared :]):
             total = sum(map(len, parts))
             if len(earlier) > _GROWTH * total or (len(earlier) + total) * self.feature_bytes > _MERGED_BYTES:
                 break
@@ -156,7 +159,7 @@ class InMemoryEntry(FeatureEntry):
 
     key = "memory"
 
-    def lock(self, on_wait: Callable[[], None]) -> nullcontext[None]:
+    def lock(self, on_wait: Callable[[], None], share: Share = WHOLE) -> nullcontext[None]:
         """Does nothing: no other process adds features."""
         return nullcontext()
 
@@ -165,6 +168,11 @@ class InMemoryEntry(FeatureEntry):
 
     def _kept(self, segment: Segment) -> Segment:
         return segment
+
+
+def is_among(content_hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns which hashes, (num, HASH_BYTES), are among others, (num,), bool."""
+    return np.isin(_comparable(content_hashes), _comparable(others))
 
 
 def _comparable(content_hashes: np.ndarray) -> np.ndarray:

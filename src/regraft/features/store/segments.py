@@ -17,6 +17,8 @@ from regraft.core.atomic import write_atomically
 from regraft.core.content_hash import HASH_BYTES
 from regraft.features.store.files import SEGMENT_SUFFIX
 
+_NONE = np.empty((0, HASH_BYTES), np.uint8)
+
 
 class DamagedError(ValueError):
     """The file of a segment is damaged, or belongs to another entry."""
@@ -84,6 +86,16 @@ def read(path: Path, key: str, feature_shape: tuple[int, ...], dtype: torch.dtyp
     if known["key"] != key:
         raise DamagedError("it belongs to another entry")
     return Segment(hashes.numpy(), features, known["seconds"], path, known["replaces"])
+
+
+def hashes_in(path: Path) -> np.ndarray:
+    """Returns the hashes in a segment's file, unchecked, (num_inputs, HASH_BYTES), uint8; none if it is gone."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found: np.ndarray = file.get_tensor("content_hashes")
+    except (SafetensorError, FileNotFoundError):
+        return _NONE
+    return found if found.dtype == np.uint8 and found.shape[1:] == (HASH_BYTES,) else _NONE
 
 
 def _checksum(facts: str, hashes: Tensor, features: Tensor) -> str:

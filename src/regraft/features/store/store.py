@@ -35,7 +35,13 @@ def memory_limit() -> float:
 
 
 class FeatureStore:
-    """The entries that a run has opened."""
+    """The entries that a run has opened.
+
+    Attributes:
+        is_only_on_disk: whether opening an entry that the folder can't hold is an error.
+    """
+
+    is_only_on_disk = False
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.folder = folder_of(settings)
@@ -69,6 +75,8 @@ class FeatureStore:
             try:
                 self._entries[key] = StoreEntry(self.folder, fields, label, feature_shape, self._dtype)
             except OSError as error:
+                if self.is_only_on_disk:
+                    raise
                 log.warning("features: %s They are kept in memory for this run.", error)
                 self._entries[key] = InMemoryEntry(feature_shape, self._dtype)
         return self._entries[key]

@@ -87,6 +87,17 @@ class FeaturePlan:
         """What a resumed run needs to continue in the same way, whatever the store holds by then."""
         return {"precision": self.frozen.precision, "one_batch_per_epoch": self.one_batch_per_epoch}
 
+    @property
+    def needed(self) -> dict[str, tuple[list[Any], list[int]]]:
+        """The views of each split that is stored, and the depths at which they are."""
+        depths = {"train": self.depths if self.has_train else [], "val": self.depths}
+        depths["test"] = [self.eval_depth] if self.eval_depth and self.is_tested else []
+        return {
+            split: (self.views(split), wanted)
+            for split, wanted in depths.items()
+            if wanted and split in self.images.sizes
+        }
+
     def views(self, split: str) -> list[Any]:
         """Returns the images of a split, under each transform."""
         return self.images.inputs.views(split, self.settings.views, self.settings.views_seed)
@@ -103,6 +114,7 @@ def feature_plan(
     progress: ProgressBar,
     earlier: Mapping[str, Any] | None = None,
     may_leave_out_train: bool = False,
+    is_filled: bool = False,
 ) -> FeaturePlan | None:
     """Returns what to store for a training, None if nothing; the log says why.
 
@@ -113,9 +125,10 @@ def feature_plan(
             run whose epochs weren't one batch keeps to that.
         may_leave_out_train: whether features of validation and test images are stored alone where those of training
             images can't be, because each epoch draws other ones.
+        is_filled: whether the store is filled before the training, so that storing costs the training nothing.
 
     Raises:
-        ConfigError: `features.cache=on`, `features.views` or an optimizer needs what can't be stored.
+        ConfigError: `features.cache=on`, `features.views`, an optimizer or filling needs what can't be stored.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     names = backbone.stage_names
@@ -152,7 +165,7 @@ def feature_plan(
                 # No reason to refuse a run that has been accepted when it started.
                 log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
                 return None
-            reason = _drawback(config, plan, is_decided=earlier is not None)
+            reason = _drawback(config, plan, is_decided=earlier is not None or is_filled)
     if reason is None:
         assert plan is not None, "nothing speaks against it"
         key = step_level_option(config)
@@ -162,6 +175,8 @@ def feature_plan(
             log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
         return plan
     _require_not_wanted(settings, data.augment, reason, full_batch_optimizer(config))
+    if is_filled:
+        raise ConfigError("fill", f"a training with these settings stores no features: {reason}")
     if settings.cache == "auto":
         log.info("Features aren't stored: %s", reason)
     return None
@@ -229,12 +244,11 @@ def store_features(plan: FeaturePlan, *, is_logged: bool = True) -> tuple[Featur
 
     If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
     """
-    splits = {"train": plan.depths if plan.has_train else [], "val": plan.depths}
-    splits["test"] = [plan.eval_depth] if plan.eval_depth and plan.is_tested else []
-    views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
+    needed = plan.needed
+    views = {split: of_split for split, (of_split, _) in needed.items()}
     try:
-        plan.frozen.make_room([(views[split], splits[split]) for split in views])
-        filled = [plan.frozen.ensure(views[split], splits[split]) for split in views]
+        plan.frozen.make_room(list(needed.values()))
+        filled = [plan.frozen.ensure(*of_split) for of_split in needed.values()]
     except NoRoomError as error:
         if plan.is_required:
             raise ConfigError("features.cache", f"{error}") from error
@@ -243,9 +257,9 @@ def store_features(plan: FeaturePlan, *, is_logged: bool = True) -> tuple[Featur
     finally:
         plan.frozen.release()
     tables = {
-        (split, depth): plan.frozen.table(views[split], depth, plan.images.indices(split), plan.images.labels(split))
-        for split in views
-        for depth in splits[split]
+        (split, depth): plan.frozen.table(of_split, depth, plan.images.indices(split), plan.images.labels(split))
+        for split, (of_split, depths) in needed.items()
+        for depth in depths
     }
     data = FeatureDataModule(
         plan.images,

@@ -1,0 +1,106 @@
+"""Compute and store the features that a training reads, in any number of processes or machines."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import require_known_flags, run_app
+from regraft.cli.training_command import parse
+from regraft.config import compose
+from regraft.config.check import reference
+from regraft.config.quoting import key_of
+from regraft.config.top_level import require_known_keys
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.startup import quick_imports
+from regraft.core.text import LogFormatter, say
+from regraft.runs.folder import Run
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Fills the store, or a share of it; with -m, each of several shares in a job of Hydra's launcher."""
+    require_known_flags(arguments)
+    command = parse(arguments)
+    if not command.is_single_run:
+        run_app(COMMAND, [*command.implied, *arguments])
+        return
+    if command.errors:
+        raise ConfigErrors(command.errors)
+    for sentence in command.explanations:
+        say(sentence)
+    words = [*command.implied, *command.given]
+    composed = compose.compose_once("fill", words, command.config_dir)
+    _show_logs()
+    with compose.as_current(composed):
+        _fill(composed, Path(composed.hydra.run.dir), words, command.config_dir)
+
+
+def _show_logs() -> None:
+    """Shows what is logged about features, of which a training's log has much else."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("regraft.features", "regraft.training.feature_plan"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def fill_job(composed: DictConfig) -> dict[str, Any]:
+    """Fills the share of a job of Hydra's launcher."""
+    hydra = HydraConfig.get()
+    return _fill(composed, Path(hydra.runtime.output_dir) / "training", list(hydra.overrides.task), None)
+
+
+def _fill(composed: DictConfig, folder: Path, words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
+    """Fills a share of the store; returns figures for the table of a sweep, of which there are none.
+
+    Args:
+        folder: of the training, which isn't made.
+    """
+    config = compose.plain(composed, words)
+    with_hydra = composed.copy()
+    with open_dict(with_hydra):
+        with_hydra.hydra = HydraConfig.get()
+    require_known_keys(config, with_hydra, "fill", config_dir)
+    if not isinstance(config["fill"], dict) or set(config["fill"]) != {"share"}:
+        raise ConfigError("fill", got=config["fill"], allowed="a section with share, such as fill.share=3/16")
+    if config["ckpt_path"] is not None:
+        raise ConfigError("ckpt_path", "a resumed run reads what it stored when it began", fix="Leave it out.")
+    with quick_imports():
+        from regraft.report import fill_progress
+        from regraft.training.filling import Launched, alone, fill_store, on_one_device, share_of
+        from regraft.training.lightning import quiet_lightning
+        from regraft.training.plan import plan
+
+    quiet_lightning()
+    launched = Launched.found()
+    share = share_of(config, launched)
+    with alone():
+        config = on_one_device(config, launched)
+        keys = [key_of(word) or word for word in words]
+        job = plan(config, Run(folder.resolve()), keys, reference=partial(reference, HydraConfig.get()))
+        with fill_progress.shown(share) as show:
+            filled = fill_store(job, share, show)
+    training = ["regraft", "train", *(word for word in words if key_of(word) != "fill.share")]
+    if config_dir is not None:
+        training += ["--config-dir", config_dir]
+    say(fill_progress.summary(share, filled.state, filled.nouns, filled.folder, training))
+    return {}
+
+
+COMMAND = Command(
+    name="fill",
+    run=run,
+    usage="regraft fill [key=value | group=choice]... [fill.share=K/N] [-m] [--config-dir FOLDER]",
+    details="""
+The other keys are those of a training (regraft train --help), which then computes no features. The share of a process
+that torchrun or Slurm has started follows from its rank; -m fill.share=1/4,2/4,3/4,4/4 starts a job for each share,
+with any launcher of Hydra's (hydra/launcher=NAME).""",
+    config_name="fill",
+    job=fill_job,
+)

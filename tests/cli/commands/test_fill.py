@@ -1,0 +1,79 @@
+"""`regraft fill` stores what a training reads, by shares, by ranks and by a launcher's jobs."""
+
+import pytest
+
+import regraft
+from helpers.command_line import run_main
+from helpers.small import without
+from regraft.features.share import Share
+from regraft.training.filling import Launched, share_of
+
+FROZEN = [*without("freezing", "trainer.max_epochs", "logger"), "freezing=linear_probe"]
+GROUP = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"),
+    *("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_group(monkeypatch):
+    for name in GROUP:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_training_reads_what_a_launchers_jobs_and_ranks_have_filled(capsys, monkeypatch):
+    code, out, err = run_main(["fill", "-m", *FROZEN, "fill.share=1/3,2/3"], capsys)
+    assert (code, "2 ok" in out, "Next: the other shares, then regraft train" in out) == (0, True, True), err
+    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = run_main(["fill", *FROZEN, "fill.share=3/3"], capsys)
+    assert (code, "\nNext: regraft train data=digits" in out) == (0, True), err
+    for name in GROUP:
+        monkeypatch.delenv(name, raising=False)
+    run = regraft.train(FROZEN)
+    assert run.results["features"]["num_computed"] == 0
+    assert run.results["features"]["num_reused"] > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("fill.share=3/2", "fill.share: got '3/2'; allowed: K/N, the Kth of N shares"),
+        ("fill=null", "fill: got null; allowed: a section with share"),
+        ("fill.shares=1/2", "fill.shares: unknown key 'shares'. Did you mean 'share'?"),
+        ("freezing=none", "fill: a training with these settings stores no features: the first stage trains"),
+        ("features.cache=off", "fill: a training with these settings stores no features: features.cache=off."),
+        ("optimizer.lrr=1", "optimizer.lrr: "),
+    ],
+)
+def test_what_cant_be_filled_is_one_sentence(word, message, capsys):
+    code, _, err = run_main(["fill", *FROZEN, word], capsys)
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"regraft: {message}")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Launched()),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Launched(5, 8, 1)),
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"},
+            Launched(3, 4, 1),
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Launched()),
+    ],
+)
+def test_the_share_follows_from_torchrun_or_slurm(environment, expected, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Launched.found() == expected
+    share = share_of({"fill": {"share": "2/3"}}, expected)
+    assert share == Share(expected.num_processes + expected.rank, 3 * expected.num_processes)
+
+
+def test_a_rank_that_makes_no_sense_is_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"fill.share: the environment has RANK=2 WORLD_SIZE=2"):
+        Launched.found()
