@@ -6,7 +6,7 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import without
 from regraft.features.share import Share
-from regraft.training.filling import Launched, share_of
+from regraft.training.fit.filling import Launched, share_of
 
 FROZEN = [*without("freezing", "trainer.max_epochs", "logger"), "freezing=linear_probe"]
 GROUP = (

@@ -46,7 +46,7 @@ def _show_logs() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(LogFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("regraft.features", "regraft.training.feature_plan"):
+    for name in ("regraft.features", "regraft.training.caching.feature_plan"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 
@@ -73,7 +73,7 @@ def _fill(composed: DictConfig, folder: Path, words: Sequence[str], config_dir: 
         raise ConfigError("ckpt_path", "a resumed run reads what it stored when it began", fix="Leave it out.")
     with quick_imports():
         from regraft.report import fill_progress
-        from regraft.training.filling import Launched, alone, fill_store, on_one_device, share_of
+        from regraft.training.fit.filling import Launched, alone, fill_store, on_one_device, share_of
         from regraft.training.lightning import quiet_lightning
         from regraft.training.plan import plan
 

@@ -21,11 +21,11 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.share import WHOLE, Share
 from regraft.features.store.store import folder_of
 from regraft.models.from_config import weights_url
-from regraft.training.assemble import assemble
-from regraft.training.feature_plan import FeaturePlan, feature_plan
+from regraft.training.caching.feature_plan import FeaturePlan, feature_plan
+from regraft.training.fit.assemble import assemble
+from regraft.training.fit.refit import fits_twice
+from regraft.training.hardware.precision import matmul_precision
 from regraft.training.plan import TrainingJob, checked_job
-from regraft.training.precision import matmul_precision
-from regraft.training.refit import fits_twice
 
 Show = Callable[[FillState, str], None]
 
