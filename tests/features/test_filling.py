@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.processes import start
 from regraft.core.console import image_progress_bar
-from regraft.core.input_spec import ImageSpec
+from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import ImageView
 from regraft.data.images.samples import ArrayImages
