@@ -18,7 +18,7 @@ def packages(tmp_path, monkeypatch) -> Path:
     (tmp_path / "importing").mkdir()
     (tmp_path / "importing" / "__init__.py").write_text("from importing.inner import Model\n")
     (tmp_path / "importing" / "inner.py").write_text("from slow_one import Model\n")
-    (tmp_path / "slow_one.py").write_text("class Model:\n    is_real = True\n")
+    (tmp_path / "slow_one.py").write_text("class Model:\n    is_real = True\n\n\nlog = []\n")
     for name in ("importing", "importing.inner", "slow_one"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
@@ -27,10 +27,33 @@ def packages(tmp_path, monkeypatch) -> Path:
 def test_is_not_imported_by_the_other_and_by_anyone_else_afterwards(packages):
     leave_out("slow_one", importer="importing")
     importing = importlib.import_module("importing")
-    assert not hasattr(importing.Model, "is_real")
+    assert importing.Model
     assert "slow_one" not in sys.modules
     assert type(importing.__spec__.loader) is type(importlib.import_module("json").__spec__.loader)
     assert importlib.import_module("slow_one").Model.is_real
+
+
+def test_the_importer_gets_what_it_took_when_it_calls_some_of_it(packages):
+    (packages / "importing" / "__init__.py").write_text(
+        "import slow_one\n"
+        "from slow_one import Model, log\n"
+        "@slow_one.decorator.of('any kind')\ndef undecorated():\n    return 1\n"
+        "def length():\n    return len(slow_one.log)\n"
+        "def made():\n    return Model()\n"
+    )
+    leave_out("slow_one", importer="importing")
+    importing = importlib.import_module("importing")
+    assert importing.undecorated() == 1
+    assert "slow_one" not in sys.modules
+    assert importing.made().is_real
+    assert importing.log == []
+    assert importing.length() == 0
+
+
+def test_one_that_is_not_installed_stays_missing(packages):
+    (packages / "importing" / "inner.py").write_text("try:\n    import not_there\nexcept ImportError:\n    Model = 0\n")
+    leave_out("not_there", importer="importing")
+    assert importlib.import_module("importing").Model == 0
 
 
 def test_an_error_leaves_nothing_behind(packages):
@@ -54,6 +77,30 @@ def test_one_that_was_imported_meanwhile_is_left_alone(packages):
 
 
 @pytest.mark.slow
-def test_a_training_command_of_images_does_not_import_transformers():
-    code = "from regraft.core.startup import take_over_process; take_over_process()\nimport regraft.training.module"
-    assert imported_by(code, ("torchmetrics", "transformers")) == ["torchmetrics"]
+def test_a_training_command_of_images_imports_only_what_it_needs():
+    code = (
+        "from regraft.core.startup import take_over_process; take_over_process()\n"
+        "import regraft.training.module, regraft.report.run.writing, timm, pytorch_lightning, torchvision\n"
+        "import torchmetrics\nassert torchmetrics.Accuracy(task='binary').plot\n"
+    )
+    unneeded = ("transformers", "scipy.signal", "scipy.stats", "scipy.optimize", "matplotlib", "sklearn", "triton")
+    assert imported_by(code, ("torchmetrics", *unneeded, "httpx", "sympy")) == ["torchmetrics"]
+
+
+@pytest.mark.slow
+def test_torchmetrics_draws_and_timm_downloads_as_usual():
+    code = (
+        "from regraft.core.startup import take_over_process; take_over_process()\n"
+        "import timm, torch, torchmetrics\n"
+        "metric = torchmetrics.Accuracy(task='binary'); metric.update(torch.ones(2), torch.ones(2, dtype=torch.int))\n"
+        "figure, axes = metric.plot()\n"
+        "import matplotlib.figure; assert isinstance(figure, matplotlib.figure.Figure)\n"
+        "from timm.models import _hub\n"
+        "try:\n    _hub.hf_hub_download('a', 'b', local_files_only=True)\n"
+        "except Exception:\n    pass\n"
+        "assert issubclass(_hub.EntryNotFoundError, Exception)\n"
+    )
+    assert imported_by(code, ("matplotlib.pyplot", "huggingface_hub.errors")) == [
+        "matplotlib.pyplot",
+        "huggingface_hub.errors",
+    ]

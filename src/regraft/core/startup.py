@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from regraft.core.lazy_dynamo import import_dynamo_lazily
 from regraft.core.unneeded_imports import leave_out
 
 # Numbers of mallopt's options, from malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
-
 
 _is_ours = False
 _started = time.monotonic()
@@ -38,7 +38,12 @@ def take_over_process() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     _exit_when_preempted()
-    leave_out("transformers", importer="torchmetrics")
+    leave_out("transformers", "scipy.signal", importer="torchmetrics")
+    leave_out("matplotlib", "matplotlib.axes", "matplotlib.pyplot", importer="torchmetrics.utilities.plot")
+    leave_out("huggingface_hub", "huggingface_hub.utils", importer="timm.models._hub")
+    leave_out("triton", "triton.runtime", "triton.runtime.jit", importer="torch.utils.flop_counter")
+    leave_out("torch._dynamo.utils", importer="torchvision.ops.roi_align")
+    import_dynamo_lazily()
 
 
 def start_clock(age: float) -> None:

@@ -1,9 +1,10 @@
 """The confidence interval of an accuracy, and the reliability diagram of a classifier's confidences."""
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
 
 NUM_BINS = 15
 """As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
@@ -39,6 +40,12 @@ def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = N
 
 
 def wilson(num_right: int, num_images: int) -> tuple[float, float]:
-    """Returns the ends of an accuracy's 95 % interval (Wilson, 1927)."""
-    interval = binomtest(num_right, num_images).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    """Returns the ends of an accuracy's 95 % interval (Wilson, 1927), as Newcombe (1998) writes it.
+
+    scipy.stats has it too, but takes half a second to be imported.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    accuracy, denominator = num_right / num_images, 2 * (num_images + z**2)
+    center = (2 * num_right + z**2) / denominator
+    margin = z / denominator * math.sqrt(4 * num_right * (1 - accuracy) + z**2)
+    return 0.0 if num_right == 0 else center - margin, 1.0 if num_right == num_images else center + margin

@@ -73,8 +73,7 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
     """Returns the mistakes in at least one prediction."""
     targets, predicted = predictions.targets, predictions.predicted
     num_classes, is_right = len(class_names), targets == predicted
-    counts = confusion_counts(targets, predicted, num_classes)
-    rows, columns, values = counts.row, counts.col, counts.data
+    rows, columns, values = confusion_counts(targets, predicted, num_classes)
     num_images = np.bincount(targets, minlength=num_classes)
     is_wrong = rows != columns
     order = np.argsort(-values[is_wrong], kind="stable")[:_MAX_PAIRS]

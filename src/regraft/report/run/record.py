@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json
 from regraft.core.errors import listed
-from regraft.evaluation import temperature as calibration
 from regraft.report.run.figures import Figures, figures_of
 from regraft.report.tables import heads as heads_table
 from regraft.report.tables.runs import state_text
@@ -136,6 +135,8 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
         return predictions, "Confidences are without a temperature: it was fitted for other weights."
     if predictions.probabilities is None:
         return predictions, "Confidences are without a temperature: the probabilities of all classes weren't stored."
+    from regraft.evaluation import temperature as calibration  # it imports scipy.optimize, which takes half a second
+
     found = calibration.tempered(predictions.probabilities, temperature)
     # The most probable class stays the same.
     confidences = found[np.arange(len(found)), predictions.predicted].astype(np.float32)

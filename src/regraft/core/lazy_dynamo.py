@@ -1,0 +1,101 @@
+"""A stand-in for `torch._dynamo` until something is compiled, as importing that takes a quarter of a command's start.
+
+torchvision, timm, Lightning and torch's optimizers all import it, for names that matter to compiled code alone.
+`tests/core/test_lazy_dynamo.py` has a test for each of them.
+"""
+
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_NAME = "torch._dynamo"
+
+
+def import_dynamo_lazily() -> None:
+    """Has `torch._dynamo` imported when it is first needed; does nothing if it has been. Call it before torch's import.
+
+    Only for a process of our own.
+    """
+    if _NAME not in sys.modules:
+        stand_in = sys.modules[_NAME] = _StandIn(_NAME)
+        stand_in.__path__ = []  # so that its submodules are looked for
+        sys.meta_path.insert(0, _Submodules())
+
+
+class _OptimizedModule:
+    """What `torch.compile` makes of a module: nothing is one before `torch._dynamo` is imported."""
+
+
+class _StandIn(ModuleType):
+    """Does what `torch._dynamo` does where nothing is compiled; any other of its names imports it."""
+
+    OptimizedModule = _OptimizedModule
+
+    @staticmethod
+    def graph_break(msg: str = "") -> None:
+        """Does nothing, as outside of compiled code."""
+
+    def disable(
+        self, fn: Callable[..., Any] | None = None, recursive: bool = True, **options: Any
+    ) -> Callable[..., Any]:
+        """Returns a function, or a decorator of one, that isn't compiled, also once `torch._dynamo` is imported."""
+        if fn is None:
+            return functools.partial(self.disable, recursive=recursive, **options)
+        disabled: Callable[..., Any] | None = None
+
+        @functools.wraps(fn)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal disabled
+            if sys.modules.get(_NAME) is self:
+                return fn(*arguments, **keywords)
+            disabled = disabled or sys.modules[_NAME].disable(fn, recursive, **options)
+            return disabled(*arguments, **keywords)
+
+        return call
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(_imported(), name)
+
+
+def _imported() -> ModuleType:
+    if isinstance(sys.modules.get(_NAME), _StandIn):
+        del sys.modules[_NAME]
+    return importlib.import_module(_NAME)
+
+
+class _Submodules(MetaPathFinder):
+    """Imports the package before one of its submodules, most of which it imports itself."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Returns the spec of a submodule, which may be imported by then."""
+        if not fullname.startswith(f"{_NAME}."):
+            return None
+        sys.meta_path.remove(self)
+        _imported()
+        imported = sys.modules.get(fullname)
+        return importlib.util.find_spec(fullname) if imported is None else ModuleSpec(fullname, _Imported(imported))
+
+
+class _Imported(Loader):
+    """Loads a module that has been imported meanwhile."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns the module."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Gives the module its own spec again."""
+        module.__spec__ = self._spec
