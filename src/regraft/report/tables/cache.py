@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 from rich.table import Table
@@ -11,6 +12,9 @@ from regraft.core.console import Console
 from regraft.data.findings import counted
 from regraft.features.store.catalog import EntryInfo
 from regraft.report.console import print_line
+
+if TYPE_CHECKING:
+    from regraft.features.store.merging import Merged
 
 _KEY_DIGITS = 8
 
@@ -37,6 +41,14 @@ def show_total(entries: Sequence[EntryInfo], store: Path) -> None:
 def show_cleared(num_entries: int, num_bytes: int, store: Path) -> None:
     """Prints what was deleted."""
     print_line(Console(), f"Deleted {_amount(num_entries, num_bytes)} from {store}")
+
+
+def show_merged(merged: "Merged", source: Path, store: Path) -> None:
+    """Prints what was copied from one store to another, and what was left out."""
+    for path, reason in merged.damaged.items():
+        print_line(Console(), f"Left out: {path}: {reason}.")
+    present = f", {merged.num_present:,} were there" if merged.num_present else ""
+    print_line(Console(), f"Copied {counted(merged.num_copied, 'row')} from {source} to {store}{present}")
 
 
 def _amount(num_entries: int, num_bytes: int) -> str:
