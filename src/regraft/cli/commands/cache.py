@@ -66,9 +66,9 @@ COMMAND = Command(
     name="cache",
     run=run,
     usage="regraft cache ls | size | clear [KEY] | merge FROM... [features.dir=PATH]",
-    details="""KEY is the start of a key as `ls` shows it; `clear` without one deletes everything. `merge` copies what the
-stores in other folders have into the one in features.dir, by default the user's own. What is there is skipped, and damaged
-files are named and left out.""",
+    details="""KEY is the start of a key as `ls` shows it; `clear` without one deletes everything. `merge` copies what
+the stores in other folders have into the one in features.dir, by default the user's own. What is there is skipped, and
+damaged files are named and left out.""",
     keys=("dir", "features.dir"),
     words=lambda: _ACTIONS,
 )
