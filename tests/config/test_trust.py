@@ -280,5 +280,11 @@ def test_a_secret_reaches_no_saved_config(tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
+def test_a_command_of_shards_that_is_typed_is_trusted():
+    urls = "data.urls='a.tar::pipe:cat b.tar'"
+    assert named_in([urls, "data.path=pipe:x", "data.urls=c.tar"]) == ["pipe:cat b.tar"]
+    assert named_in(["data.urls={train: 'pipe:cat c.tar', test: d.tar}"]) == ["pipe:cat c.tar"]
+
+
 def test_a_folder_of_configs_may_be_called_anything():
     assert named_in(["--config-dir", "/home/me/trusted_configs", "trust=[mine]"]) == ["mine"]

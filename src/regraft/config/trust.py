@@ -56,20 +56,25 @@ _RESOLVERS = frozenset(
         *("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
     }
 )
+COMMAND = "pipe:"
+"""How a shard begins that is the output of a command."""
 _INTERPOLATION = re.compile(r"\$\{\s*([^:${}]*)([:$]?)")
 
 
 def named_in(overrides: Sequence[str]) -> list[str]:
-    """Returns what a command line trusts: the values of `trust=`, and every `_target_` that is typed out."""
+    """Returns what a command line trusts: the values of `trust=`, and what is typed out: a `_target_`, a `pipe:`."""
     found: list[Any] = []
     # What has no value is a flag's, such as the folder of --config-dir.
     lines = [line for line in overrides if "=" in line and not line.startswith("-")]
-    lines = [line for line in lines if "trust" in line or "_target_" in line]
+    lines = [line for line in lines if any(word in line for word in ("trust", "_target_", COMMAND))]
     for override in map(parsed, readable(lines)):
         value = override.value()
         if override.key_or_group.rpartition(".")[2] in ("trust", "_target_"):
             is_sweep = isinstance(value, Sweep)
             found += override.sweep_string_iterator() if is_sweep else value if isinstance(value, list) else [value]
+        elif override.key_or_group.endswith("data.urls") and not isinstance(value, Sweep):
+            texts = [text for _, text in values(value, "") if isinstance(text, str)]
+            found += [each for text in texts for each in text.split("::") if each.startswith(COMMAND)]
         elif not isinstance(value, Sweep):
             found += [part for place, part in values(value, "") if place.rpartition(".")[2] == "_target_"]
     return [name for name in found if isinstance(name, str) and name]
@@ -131,7 +136,7 @@ def look_beside(trust: Sequence[str]) -> None:
 
     Otherwise a file there, such as one named like a library's optional dependency, isn't imported.
     """
-    if trust and str(Path.cwd()) not in sys.path:
+    if any(not each.startswith("pipe") for each in trust) and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
 
 

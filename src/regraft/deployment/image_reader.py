@@ -14,6 +14,7 @@ from regraft.core.errors import ConfigError, listed
 from regraft.core.image_spec import ImageSpec
 from regraft.data.images.deterministic_views import file_transform
 from regraft.data.images.transforms.mixing import normalise
+from regraft.data.shards.member import Member
 from regraft.deployment.predict.decode import ImageLike, alone_if_large, hash_of_file, read_pixels, require_image
 from regraft.deployment.predict.inputs import STDIN, find_inputs
 from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, least_side, view_of, views_of
@@ -75,7 +76,7 @@ class ImageReader:
 
     def content_hash(self, item: ImageLike) -> bytes | None:
         """Returns the hash of a file's content."""
-        return hash_of_file(item) if isinstance(item, Path) else None
+        return hash_of_file(item) if isinstance(item, Path | Member) else None
 
     def network_input(self, views: Tensor) -> Tensor:
         """Returns images normalised by the spec."""

@@ -124,5 +124,6 @@ def _source_at(config: Config, trained: Checkpoint, path: str) -> Any:
         return table(path=path, label=label, task=task.name, on_error=on_error)
     taken = inspect.signature(kind).parameters
     options = {key: value for key, value in data.items() if key in taken}
-    options |= {"path": path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}
+    place = "urls" if "urls" in taken else "path"
+    options |= {place: path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}
     return kind(**options)

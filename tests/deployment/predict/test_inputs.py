@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.shards import png, write_tar
 from regraft.deployment.predict.inputs import find_inputs
 
 
@@ -58,6 +59,24 @@ def test_a_glob_takes_what_it_matches_in_order_and_says_what_it_does_not_look_in
         find_inputs("q*")
     with pytest.raises(ValueError, match=r"matches 1 folder \(p\) and no file"):
         find_inputs("p*")
+
+
+def test_images_of_tar_shards_and_notes_on_what_is_damaged():
+    members = {"1.png": png(1), "1.cls": 0, "a/._2.png": b"", "../3.JPG": png(3)}
+    content = write_tar(Path("a.tar"), members).read_bytes()
+    Path("b.tar").write_bytes(content[: 512 * 6])
+    write("c.png")
+    inputs = find_inputs("*.*")
+    named = ["a.tar/1.png", "a.tar/../3.JPG", "b.tar/1.png", "c.png"]
+    assert [image.name for image in inputs.images] == named
+    assert [image.path.read_bytes() for image in inputs.images] == [png(1), png(3), png(1), b"any"]
+    (note,) = inputs.notes
+    assert "Not all of b.tar can be read: it " in note
+    Path("b.tar").write_bytes(content[:100])
+    with pytest.raises(ValueError, match=r"no image can be read from b\.tar: it "):
+        find_inputs("b.tar")
+    with pytest.raises(ValueError, match=r"no image in d\.tar"):
+        find_inputs(str(write_tar(Path("d.tar"), {"1.cls": 1})))
 
 
 @pytest.mark.parametrize("name", ["[x].jpg", "a=b, c.jpg", "new\nline.jpg", "it's ${here}*.jpg", "caf\udce9.jpg"])

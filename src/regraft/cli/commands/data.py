@@ -1,6 +1,6 @@
-"""Find what is wrong with a data set: regraft data check PATH.
+"""Find what is wrong with a data set, or write it as shards: regraft data check PATH, data pack PATH FOLDER.
 
-Shows a table, and writes a JSON file and a page with thumbnails.
+A check shows a table, and writes a JSON file and a page with thumbnails.
 """
 
 import inspect
@@ -24,6 +24,8 @@ from regraft.config.quoting import key_of, quoted
 from regraft.config.shipped import conf_dir
 from regraft.core.console import Console
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, unknown
+from regraft.core.text import say
+from regraft.data.shards.headers import is_tar
 from regraft.data.tables.reading import SUFFIXES
 from regraft.runs.arguments import output_dir
 
@@ -34,45 +36,80 @@ if TYPE_CHECKING:
     from regraft.data.sources.tree import Tree
     from regraft.report.data_check import OpenImage
 
-_USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
-_USE = f"Usage: {_USAGE}"
+_USAGE = """regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]
+       regraft data pack PATH FOLDER [data=table data.path=TABLE] [shard_mb=1000]
+       regraft data index SHARDS"""
+_USE = "Usage: regraft data check PATH, or data=cifar10, for example"
+_ACTIONS = ("check", "index", "pack")
 _FOLDER = "regraft.data.sources.folder.FolderSource"
 
 
 def run(arguments: list[str]) -> None:
-    """Checks a data set."""
+    """Checks a data set, writes it as shards, or indexes shards."""
+    word = arguments[0] if arguments else ""
+    if {"--help", "-h"} & {*arguments} and word != "check":
+        say(f"usage: {_USAGE}")
+        return None
+    if word not in _ACTIONS:
+        what = "an action is missing" if not word or "=" in word else unknown("word", word, _ACTIONS)
+        raise ConfigError("data", what, fix=f"Usage: {_USAGE}")
+    if word != "check":
+        from regraft.cli import shards
+
+        return shards.index(arguments[1:]) if word == "index" else shards.pack(arguments[1:])
     faults: list[ConfigError | None] = []
     run_app(COMMAND, to_check(arguments), lambda config: faults.append(data_check_job(config)))
     for fault in filter(None, faults):
         raise fault
+    return None
 
 
 def to_check(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of `regraft data check` for Hydra, with the path as `data.root`."""
-    word = arguments[0] if arguments else ""
-    if word != "check":
-        what = "an action is missing" if not word or "=" in word else unknown("word", word, ["check"])
-        raise ConfigError("data", what, fix=_USE)
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError("data check", "it looks at one data set at a time", fix="Leave -m out.")
-    # A folder's name may hold an equals sign.
-    others = [word for word in arguments[1:] if not word.startswith(("-", "~"))]
-    words = [word for word in others if "=" not in word or key_of(word) is None or Path(word).exists()]
-    keys = set(map(key_of, (word for word in arguments[1:] if word not in words)))
-    is_table = bool(words) and Path(words[0]).suffix.lower() in SUFFIXES and Path(words[0]).is_file()
-    key_of_path = "data.path" if is_table else "data.root"
-    chosen = {key for key in map(str, keys) if key.startswith("data")}
-    if len(words) > 1 or (words and (chosen & {"data", key_of_path} if is_table else chosen)):
-        raise ConfigError("data check", f"{words[-1]!r} is one word too many", fix=_USE)
-    groups = [group for group in group_names() if group in keys and group != "data"]
-    if groups:
-        raise ConfigError(groups[0], "a data check looks at data alone", fix=f"Leave it out. {_USE}")
+    words, others = split_words(arguments[1:])
+    found = chosen_data("data check", words, others, _USE)
     error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
     if error is not None:
         raise error
-    place = [f"{key_of_path}={quoted(Path(word))}" for word in words]
-    choice = [f"data={_kind_of_table(Path(words[0])) if is_table else 'folder'}"] if words else []
-    return [*choice, *place, *(word for word in arguments[1:] if word not in words)]
+    return found
+
+
+def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the words that are paths, whose names may hold an equals sign, and the other arguments."""
+    plain = [word for word in arguments if not word.startswith(("-", "~"))]
+    words = [word for word in plain if "=" not in word or key_of(word) is None or Path(word).exists()]
+    return words, [word for word in arguments if word not in words]
+
+
+def chosen_data(name: str, words: Sequence[str], others: Sequence[str], usage: str) -> list[str]:
+    """Returns the overrides that choose the data of a path, or of a data config.
+
+    Args:
+        name: the command, for errors.
+        words: the paths that are given, of which there may be one.
+    """
+    keys = set(map(key_of, others))
+    kind, key_of_path = _kind_of(words[0]) if words else ("", "")
+    chosen = {key for key in map(str, keys) if key.startswith("data")}
+    if len(words) > 1 or (words and (chosen & {"data", key_of_path} if kind != "folder" else chosen)):
+        raise ConfigError(name, f"{words[-1]!r} is one word too many", fix=usage)
+    groups = [group for group in group_names() if group in keys and group != "data"]
+    if groups:
+        raise ConfigError(groups[0], f"a {name} looks at data alone", fix=f"Leave it out. {usage}")
+    place = [f"{key_of_path}={quoted(word)}" for word in words]
+    return [*([f"data={kind}"] if words else []), *place, *others]
+
+
+def _kind_of(word: str) -> tuple[str, str]:
+    """Returns the data config for a path, and its key for it: of shards, a table or a folder."""
+    path = Path(word)
+    if is_tar(word):
+        return "webdataset", "data.urls"
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return _kind_of_table(path), "data.path"
+    return "folder", "data.root"
 
 
 def _kind_of_table(path: Path) -> str:
@@ -111,7 +148,7 @@ def _checked(node: dict[str, Any], trust: Sequence[str]) -> "tuple[Check, OpenIm
     Args:
         trust: what the command line trusts.
     """
-    source = _source(node, trust)
+    source = source_of(node, trust, on_error="skip")  # what it would refuse is listed
     started = time.perf_counter()
     source.prepare()
     name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
@@ -177,16 +214,20 @@ def _pixel_format(node: Mapping[str, Any]) -> "PixelFormat":
     return PixelFormat(background=node["background"], value_range=node["value_range"])
 
 
-def _source(node: dict[str, Any], trust: Sequence[str]) -> Any:
-    """Returns the source of the section `data`, without the options of batches and splits."""
+def source_of(node: Mapping[str, Any], trust: Sequence[str], on_error: str | None = None) -> Any:
+    """Returns the source of the section `data`, without the options of batches and splits.
+
+    Args:
+        on_error: in place of the source's own; None to keep that.
+    """
     files = [conf_dir() / "data" / f"{name}.yaml" for name in ("_base", "_common")]
     shared = {key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))}
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
         from regraft.config.instantiate import factory
 
-        if "on_error" in options:  # what it would refuse is listed
-            options["on_error"] = "skip"
+        if "on_error" in options:
+            options["on_error"] = on_error or options["on_error"]
         if "trust" in options:  # a source of files of others
             options["trust"] = trust
         if "task" in options:
@@ -204,4 +245,4 @@ def _source(node: dict[str, Any], trust: Sequence[str]) -> Any:
     return FolderSource(**options)
 
 
-COMMAND = Command(name="data", run=run, usage=_USAGE, config_name="data_check", words=lambda: ("check",))
+COMMAND = Command(name="data", run=run, usage=_USAGE, config_name="data_check", words=lambda: _ACTIONS)

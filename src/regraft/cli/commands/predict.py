@@ -150,8 +150,8 @@ COMMAND = Command(
     name="predict",
     run=run,
     usage=(
-        "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
-        "[tta=none|flip|five_crop|ten_crop]"
+        "regraft predict run=RUN input=PHOTO|FOLDER|SHARD.tar|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] "
+        "[top_k=N] [tta=none|flip|five_crop|ten_crop]"
     ),
     details=f"""
 The data that the run was trained on isn't needed. The exit status is 1 only if nothing could be predicted.

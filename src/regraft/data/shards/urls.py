@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from regraft.config.trust import COMMAND
 from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, listed, require
 from regraft.core.paths import cache_dir
@@ -84,7 +85,7 @@ def fetch(url: str) -> None:
 def _cached(url: str) -> tuple[Path, str]:
     """Returns the folder and the name of a shard's copy; shards of one place are in one folder."""
     name = urlparse(url).path.rpartition("/")[2]
-    if url.startswith("pipe:") or not is_tar(name):
+    if url.startswith(COMMAND) or not is_tar(name):
         return cache_dir("shards") / "commands", f"{content_hash(url.encode()).hex()}.tar"
     return cache_dir("shards") / content_hash(url[: -len(name)].encode()).hex(), name
 
@@ -104,7 +105,7 @@ def _expanded(urls: Any, trust: Sequence[str]) -> list[str]:
 
 
 def _expanded_text(text: str, trust: Sequence[str]) -> list[str]:
-    if text.startswith("pipe:") and not {_PIPE, text} & {*trust}:
+    if text.startswith(COMMAND) and not {_PIPE, text} & {*trust}:
         reason = f"{readable(text)} is a command, which the config of a run of someone else could hold"
         raise ConfigError(_KEY, reason, fix="If you trust it, add trust=[pipe] to the command.")
     path = Path(text).expanduser()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from regraft.data.sources.base import Samples, Splits
 
 _log = logging.getLogger(__name__)
-_NAMES = "classnames.txt"
+CLASS_NAMES = "classnames.txt"
 """The file beside shards with the name of each class a line, as those of CLIP's benchmark have it."""
 
 
@@ -276,7 +276,7 @@ class WebDatasetSource(LabelledTable):
     @property
     def _names(self) -> list[str] | None:
         """The names of the classes that `cls` counts."""
-        beside = Path(path_of(self._all_urls[0])).with_name(_NAMES)
+        beside = Path(path_of(self._all_urls[0])).with_name(CLASS_NAMES)
         path = beside if self._class_names is None else Path(self._class_names).expanduser()
         if self._class_names is None and not path.is_file():
             return None

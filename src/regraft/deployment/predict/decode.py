@@ -17,13 +17,14 @@ from regraft.core.errors import ConfigError
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.images.file_reading.convert import StoredLayout
-from regraft.data.images.file_reading.facts import read_facts
+from regraft.data.images.file_reading.facts import facts_of, read_facts
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.transforms.batch import without_alpha
+from regraft.data.shards.member import Member
 from regraft.data.sources.folder_scan import why_closed
 from regraft.deployment.predict.inputs import expanded
 
-ImageLike = Path | Image.Image | np.ndarray | Tensor
+ImageLike = Path | Member | Image.Image | np.ndarray | Tensor
 
 _MAX_BYTES = 2**31
 """Of a file: more than any image needs that can be decoded, and a bound on what is read into memory."""
@@ -46,7 +47,7 @@ def read_pixels(image: ImageLike, pixel_format: PixelFormat, least_side: int | N
         ValueError: it can't be read or decoded; the reason is short and doesn't name the file.
         MemoryError: there is no memory for it.
     """
-    if isinstance(image, Path):
+    if isinstance(image, Path | Member):
         return _of_file(image, pixel_format, least_side)
     if isinstance(image, Image.Image):
         return _of_pil(image, pixel_format)
@@ -57,7 +58,7 @@ def read_pixels(image: ImageLike, pixel_format: PixelFormat, least_side: int | N
     return without_alpha(image.cpu(), pixel_format.rgb)
 
 
-def hash_of_file(path: Path) -> bytes:
+def hash_of_file(path: Path | Member) -> bytes:
     """Returns the hash of a file's content, the key of its stored features."""
     _require_readable(path)
     try:
@@ -104,7 +105,7 @@ def _num_pixels(image: ImageLike, least_side: int | None) -> int:
     """Returns how many pixels decoding takes; 0 for an image in memory, or one that can't be read."""
     if isinstance(image, Image.Image):
         return image.width * image.height
-    if not isinstance(image, Path):
+    if not isinstance(image, Path | Member):
         return 0
     try:
         _require_readable(image)
@@ -125,22 +126,33 @@ def _of_pil(image: Image.Image, pixel_format: PixelFormat) -> Tensor:
         raise ValueError(described("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
 
 
-def _of_file(path: Path, pixel_format: PixelFormat, least_side: int | None) -> Tensor:
+def _of_file(path: Path | Member, pixel_format: PixelFormat, least_side: int | None) -> Tensor:
     _require_readable(path)
     try:
         return decode_image(path, pixel_format, least_side=least_side)
     except ValueError as error:
         if isinstance(error.__cause__, MemoryError):  # not a fault of the image
             raise error.__cause__ from error
-        facts, detail = read_facts(str(path))
+        facts, detail = _facts_of(path)
         # The file may have changed since, or have a fault that `read_facts` doesn't look for.
         problem = facts["problem"].item().decode()
         reason = described(problem, detail) if problem else described("undecodable", str(error.__cause__))
         raise ValueError(reason) from error
 
 
-def _require_readable(path: Path) -> None:
+def _facts_of(path: Path | Member) -> tuple[np.ndarray, str]:
+    if isinstance(path, Path):
+        return read_facts(str(path))
+    try:
+        return facts_of(path.read_bytes())
+    except OSError as error:
+        raise ValueError(described("unreadable", error.strerror or str(error))) from error
+
+
+def _require_readable(path: Path | Member) -> None:
     """Raises an error for what mustn't be opened: reading a FIFO, for example, would wait forever."""
+    if isinstance(path, Member):
+        return
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte

@@ -11,6 +11,8 @@ from typing import cast
 
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import counted, readable
+from regraft.data.shards.headers import is_tar, read_headers
+from regraft.data.shards.member import Member, state_of
 from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
 
@@ -32,7 +34,7 @@ class NamedPath:
     """The path of an image: as given or found, and as it is opened."""
 
     name: str
-    path: Path
+    path: Path | Member
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def find_inputs(text: str) -> Inputs:
     """Returns the images of `input=`.
 
     Args:
-        text: an image file; a folder, searched at any depth; a glob, all of whose files are used; a .txt file with a
-            path per line, relative to its own folder; or `-`, for such lines on stdin, relative to the current folder.
+        text: an image file; a folder, searched at any depth; a tar shard; a glob, all of whose files are used; a .txt
+            file with a path per line, relative to its own folder; or `-`, for such lines on stdin, relative to the
+            current folder.
             A file or folder with this exact name comes first.
     """
     if text == STDIN:
@@ -66,6 +69,8 @@ def find_inputs(text: str) -> Inputs:
         return _of_glob(str(path))
     if path.is_dir():
         return _of_folder(path)
+    if is_tar(path.name):
+        return _inputs(*_of_tars([path]))
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
 
 
@@ -82,7 +87,9 @@ def require_there(text: str) -> None:
             return
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise ConfigError("input", f"can't read {readable(text)} ({error.strerror})") from error
-        fix = "Give a photo, a folder, a glob, a list.txt, or -; or texts: a table, or a file with a text a line."
+        fix = (
+            "Give a photo, a folder, a tar, a glob, a list.txt, or -; or texts: a table, or a file with a text a line."
+        )
         raise MissingFileError("input", f"there is no file or folder {readable(text)}", fix=fix) from error
 
 
@@ -132,7 +139,44 @@ def _of_glob(pattern: str) -> Inputs:
     if not files:
         raise ConfigError("input", f"{matched} and no file", fix=fix)
     note = f"Skipped: {matched}, which aren't searched. {fix}"
-    return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
+    tars = [Path(name) for name in files if is_tar(name)]
+    if not tars:
+        return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
+    images, notes = _of_tars(tars)
+    others = [NamedPath(name, Path(name)) for name in files if not is_tar(name)]
+    return _inputs([*images, *others], [*notes, *([note] if folders else [])])
+
+
+def _of_tars(paths: Sequence[Path]) -> tuple[list[NamedPath], list[str]]:
+    """Returns the images in tar shards, by the name of the shard and their own, and notes on what is left out."""
+    images: list[NamedPath] = []
+    notes: list[str] = []
+    for path in paths:
+        shown = readable(str(path))
+        if not path.is_file():
+            raise ConfigError("input", f"{shown} is not a regular file")
+        try:
+            headers, state = read_headers(path), state_of(str(path))
+        except OSError as error:
+            raise ConfigError("input", f"can't read {shown} ({error.strerror})") from error
+        members = [Member(str(path), *entry, state) for entry in headers.files if _is_image(entry.name)]
+        images += [NamedPath(str(member), member) for member in members]
+        if headers.damage and not members:
+            raise ConfigError("input", f"no image can be read from {shown}: {headers.damage}")
+        if headers.damage:
+            notes.append(f"Not all of {shown} can be read: {headers.damage}.")
+        others = [name for name in headers.others if _is_image(name)]
+        if others:
+            notes.append(f"Skipped in {shown}: {len(others):,} not a regular file ({_named(others)}).")
+    if not images:
+        raise ConfigError("input", f"no image in {_named(list(map(str, paths)))}")
+    return images, notes
+
+
+def _is_image(name: str) -> bool:
+    """Whether a member of a tar file is called an image, and isn't hidden."""
+    file = name.rpartition("/")[2]
+    return file.rpartition(".")[2].lower() in EXTENSIONS and not file.startswith(".")
 
 
 def _of_list(path: Path) -> Inputs:
@@ -149,7 +193,7 @@ def _of_list(path: Path) -> Inputs:
     if not images:
         raise ConfigError("input", f"{shown} lists no path", allowed="one path per line")
     relative = next((each for each in images if not Path(each.name).is_absolute()), None)
-    if relative is not None and not os.path.lexists(relative.path) and os.path.lexists(relative.name):
+    if relative is not None and not os.path.lexists(path.parent / relative.name) and os.path.lexists(relative.name):
         missing = readable(relative.name)
         raise ConfigError(
             "input",
