@@ -95,7 +95,11 @@ def test_labels_groups_weights_and_slices_of_a_table(tmp_path: Path, photos: Pat
     options |= {"weight": "weight" if task == "multilabel" else ""}
     table = TableSource(path=str(tmp_path / "labels.csv"), root=str(photos), task=task, slices=["camera"], **options)
     found = packed(table, tmp_path / "out")
-    expected = {"label": "labels", "weight": "weight"} if task == "multilabel" else {"label": ["weight"], "weight": "", "unit": "kg"}
+    expected = (
+        {"label": "labels", "weight": "weight"}
+        if task == "multilabel"
+        else {"label": ["weight"], "weight": "", "unit": "kg"}
+    )
     assert found.keys == expected | {"group": "group", "slices": ["camera"]}
     source = WebDatasetSource(urls=str(tmp_path / "out"), task=task, **found.keys)
     source.prepare()
