@@ -1,4 +1,4 @@
-"""How good a command's classifier is beside scikit-learn's and fastai's on the same backbone, on many data sets.
+"""How good a command's classifier is beside those of scikit-learn, fastai and timm on the same backbone.
 
     python benchmarks/quality.py --sets FOLDER [--only SET,SET] [--cases CASE,CASE] [--splits 1] [--shots 0]
                                  [--rows quality.jsonl]
@@ -225,6 +225,54 @@ def fastai_fine_tune(scratch: Path) -> dict[str, float]:
         learner.fine_tune(3, cbs=WithoutValidation())
         seconds = process_time() - started
         probabilities, labels = learner.get_preds(dl=data.valid)
+    return figures(probabilities.double().numpy(), labels.numpy(), seconds)
+
+
+@case
+def timm_fine_tune(scratch: Path) -> dict[str, float]:
+    """Five epochs of timm's augmentation, optimizer and schedule, as its guide to fine-tuning sets them."""
+    import torch
+    from timm.data import create_transform
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import CosineLRScheduler
+    from torchvision.datasets import ImageFolder
+
+    from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
+
+    num_epochs, batch_size = 5, 32
+    started = process_time()
+    torch.manual_seed(0)
+    backbone = efficientnet_lite0(
+        weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
+    )
+    of = {"input_size": (3, IMAGE_SIZE, IMAGE_SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic"}
+    train_images = ImageFolder(
+        scratch / "set" / "train", create_transform(is_training=True, auto_augment="rand-m9-inc1", **of)
+    )
+    test_images = ImageFolder(scratch / "set" / "test", create_transform(crop_pct=0.875, **of))
+    model = torch.nn.Sequential(backbone, torch.nn.Linear(backbone.num_features, len(train_images.classes)))
+    model.to(memory_format=torch.channels_last)
+    loader = torch.utils.data.DataLoader(
+        train_images, batch_size, shuffle=True, drop_last=len(train_images) > batch_size
+    )
+    optimizer = create_optimizer_v2(model, "adamw", lr=3e-4, weight_decay=0.05)
+    schedule = CosineLRScheduler(
+        optimizer, num_epochs * len(loader), lr_min=1e-6, warmup_t=len(loader), warmup_lr_init=1e-6, t_in_epochs=False
+    )
+    loss_of, step = torch.nn.CrossEntropyLoss(label_smoothing=0.1), 0
+    for _ in range(num_epochs):
+        for images, labels in loader:
+            schedule.step_update(step)
+            optimizer.zero_grad()
+            loss_of(model(images.to(memory_format=torch.channels_last)), labels).backward()
+            optimizer.step()
+            step += 1
+    seconds = process_time() - started
+    model.eval()
+    with torch.inference_mode():
+        batches = torch.utils.data.DataLoader(test_images, batch_size)
+        found = [(model(images).softmax(1), labels) for images, labels in batches]
+    probabilities, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return figures(probabilities.double().numpy(), labels.numpy(), seconds)
 
 
