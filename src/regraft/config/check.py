@@ -34,7 +34,7 @@ class Composed:
         errors: what is wrong with the others, and with the files.
         node: what Hydra composed; None if nothing could be.
         config: the same in plain types.
-        blocked: sections that lack a value.
+        blocked: sections that lack a value, and the model if what was chosen can't be used.
     """
 
     overrides: list[str]
@@ -144,6 +144,7 @@ def compose_sound(overrides: Sequence[str], config_dir: str | None, reported: Co
             if not wrong:
                 return found
             found.overrides = [each for each in found.overrides if (key_of(each) or each) not in wrong]
+            found.blocked |= {"model"} & wrong  # the default one may be for another kind of data
         else:
             errors, missing = top_level_errors(found.config, found.node, config_dir)
             found.errors += errors

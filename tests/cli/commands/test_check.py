@@ -493,3 +493,10 @@ def test_the_learning_rate_over_the_run_is_shown(capsys):
 def test_a_schedule_of_torch_without_its_class_has_one_fault():
     (said,) = errors_of(command(["freezing=none", "scheduler=torch"]))
     assert said == "scheduler._target_: it has no value yet; add scheduler._target_=... to the command."
+
+
+def test_of_a_model_that_does_not_exist_nothing_else_is_said(capsys):
+    code, _, err = run_main(["check", "data=books", "model=minlm", "freezing.num_stages=7", "trainer=cpu"], capsys)
+    assert code == 1
+    assert "model: unknown choice 'minlm'. Did you mean 'minilm'?" in err
+    assert "it takes images" not in err

@@ -108,9 +108,11 @@ def _warn_of_random_weights(
 ) -> None:
     if config["model"].get("weights", "") is not None:
         return
+    known = [] if config["model"].get("vectors") is None else ["embeddings"]  # word vectors of a file
     waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
-    if waiting:
-        log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
+    if random := [stage for stage in waiting if stage not in known]:
+        message = "These stages have random weights and never train: %s. Use freezing=none to train them."
+        log.warning(message, ", ".join(random))
     if keeps_statistics(strategy) and any(isinstance(module, BATCH_NORMS) for module in body.modules()):
         log.warning(
             "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
