@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from omegaconf import OmegaConf
 
 from regraft.config import compose, groups
 
@@ -113,3 +114,18 @@ def test_an_empty_path_is_not_the_current_folder(key):
     composed = compose.compose_once("train", ["data=folder", "data.root=x", f"{key}="], None)
     with pytest.raises(ValueError, match=rf"^{key}: it is empty\. Give a path with {key}=PATH"):
         compose.plain(composed)
+
+
+@pytest.mark.parametrize(
+    ("axis", "name"),
+    [
+        ("model=lstm,minilm", "books-lstm-minilm"),
+        ("model=resnet18,resnet50,vgg16,swin_t", "books-4_models"),
+        ("seed=1,2", "books-simple_cnn"),
+    ],
+)
+def test_a_sweep_is_named_after_what_it_goes_through(axis, name):
+    compose.register_resolvers()
+    node = OmegaConf.create({"hydra": {"overrides": {"task": [axis, "trainer=cpu"]}}})
+    node.name = "${regraft.experiment:null,books,simple_cnn}"
+    assert node.name == name

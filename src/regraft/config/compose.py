@@ -25,7 +25,7 @@ from regraft.config.groups import groups_text
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.interpolations import require_bounded_references
 from regraft.config.nested import at
-from regraft.config.quoting import quoted, readable
+from regraft.config.quoting import parsed, quoted, readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
@@ -40,6 +40,8 @@ _LOSSES_OF_LOGITS = (
     "regraft.training.losses.classification.Focal",
 )
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
+_MAX_NAMED = 3
+"""Choices of a sweep that are in its folder's name."""
 
 
 def register_resolvers() -> None:
@@ -60,10 +62,24 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
-def _experiment(experiment: str | None, data: str, model: str) -> str:
-    name = experiment or f"{data.lstrip('_')}-{model.lstrip('_')}"  # objects in Python are choices with a _
+def _experiment(experiment: str | None, data: str, model: str, *, _root_: DictConfig) -> str:
+    chosen = {"data": data, "model": model} | _swept(_root_, ("data", "model"))
+    # Objects in Python are choices with a _.
+    name = experiment or "-".join(choice.lstrip("_") for choice in chosen.values())
     # A file can choose ../x, and this becomes a part of a path to write to.
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _swept(root: DictConfig, groups: Sequence[str]) -> dict[str, str]:
+    """Returns by group the choices that a sweep goes through, joined by dashes; of many, their number."""
+    given = OmegaConf.select(root, "hydra.overrides.task") or []
+    found = {}
+    for override in map(parsed, given):
+        if override.key_or_group in groups and override.is_discrete_sweep():
+            choices = list(override.sweep_string_iterator())
+            few = len(choices) <= _MAX_NAMED
+            found[override.key_or_group] = "-".join(choices) if few else f"{len(choices)}_{override.key_or_group}s"
+    return found
 
 
 def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:

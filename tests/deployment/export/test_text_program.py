@@ -1,15 +1,21 @@
 """A model of texts as ONNX and as a program of torch: ids and mask, any number of texts of any length."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 
-from helpers.small_texts import word_model
+from helpers.small_texts import WORDS, word_model, word_spec
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import onnx, torch_export
 from regraft.deployment.export.text_samples import TextSamples
 from regraft.deployment.export.verify import compare, require_equal
+from regraft.deployment.network import Network
+from regraft.models.backbones.text import lstm
+from regraft.models.heads import Linear
 
 
 @pytest.mark.parametrize("module", [onnx, torch_export])
@@ -49,3 +55,29 @@ def test_generated_texts_reach_beyond_the_maximal_length_and_are_always_the_same
     assert list(samples) == list(samples)
     assert min(len(text.split()) for text in samples) == 1
     assert max(len(text.split()) for text in samples) == 48
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "pool": "concat"}, {"bidirectional": False, "pool": "last"}])
+def test_an_lstm_is_one_operator_that_takes_any_length(options):
+    pytest.importorskip("onnxscript")
+    model = lstm_model(**options)
+    signature = model.reader.signature(preprocessing=False)
+    run = onnx.runner(onnx.to_bytes(model, {}, signature), signature)
+    samples = model.reader.samples().generated()
+    require_equal(compare(model, run, samples, preprocessing=False))
+    require_equal(compare(model, run, ["good"], preprocessing=False))
+
+
+def test_an_lstm_has_no_program_of_torch_for_any_length():
+    model = lstm_model()
+    with pytest.raises(ValueError, match=r"^format=torch_export: .* Use format=onnx, which takes any length\."):
+        torch_export.to_bytes(model, {}, model.reader.signature(preprocessing=False))
+
+
+def lstm_model(**options: Any) -> Classifier:
+    torch.manual_seed(0)
+    backbone = lstm.build(hidden_size=8, embedding_dim=6, max_words=len(WORDS), max_length=40, **options)
+    backbone.input_spec = word_spec()
+    head = Linear(backbone.num_features, 2, dropout=0.0, init="default", init_std=0.01)
+    network = Network(backbone, head).eval()
+    return Classifier(network, ("positive", "negative"), backbone.input_spec, 1.0, Path("best.ckpt"))

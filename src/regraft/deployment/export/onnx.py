@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.export.onnx_lstm import with_onnx_lstms
 from regraft.deployment.export.program import LOGITS, PROBABILITIES, Runner, deployed_program
 from regraft.deployment.export.signature import Signature
 
@@ -42,7 +43,7 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], signature: Signatur
     """
     import onnx
 
-    program = deployed_program(model, signature)
+    program = deployed_program(model, signature, with_onnx_lstms(model.network))
     try:
         with _silenced():
             exported = torch.onnx.export(

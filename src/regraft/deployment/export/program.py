@@ -35,9 +35,13 @@ class DeployedModule(nn.Module):
         return logits, self._task.outputs(logits, self._temperature)
 
 
-def deployed_program(model: Classifier, signature: Signature) -> ExportedProgram:
-    """Returns the exported program of a model on the CPU, for any batch size and any size that the inputs may have."""
-    module = DeployedModule(model.network, signature.inputs, model).eval()
+def deployed_program(model: Classifier, signature: Signature, network: nn.Module | None = None) -> ExportedProgram:
+    """Returns the exported program of a model on the CPU, for any batch size and any size that the inputs may have.
+
+    Args:
+        network: that is exported; None for the model's.
+    """
+    module = DeployedModule(network or model.network, signature.inputs, model).eval()
     try:
         with torch.no_grad():
             return torch.export.export(module, signature.example, dynamic_shapes={"given": signature.sizes})

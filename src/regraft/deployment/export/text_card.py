@@ -7,21 +7,12 @@ from regraft.data.findings import readable
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.tasks import task_of
 
-_POOLED = {
-    "mean": "(hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)",
-    "cls": "hidden[:, 0]",
-    "last": "hidden[range(len(hidden)), mask.sum(1) - 1]",
-}
 _MAX_NAMES = 50
 _TASK = "text-classification"
 
 
-def text_card(metadata: ExportMetadata, pool: str) -> str:
-    """Returns the model card.
-
-    Args:
-        pool: mean, cls or last.
-    """
+def text_card(metadata: ExportMetadata) -> str:
+    """Returns the model card."""
     spec, names, task = metadata.input_spec, metadata.class_names, task_of(metadata.task)
     assert isinstance(spec, TextSpec), "another modality has another card"
     noun = task.nouns if len(names) > 1 else task.noun
@@ -36,9 +27,9 @@ def text_card(metadata: ExportMetadata, pool: str) -> str:
         tags=[_TASK, "sentence-transformers", "regraft"],
     )
     outputs = {
-        "classification": f"(logits / {metadata.temperature:.6g}).softmax(1)",
-        "multilabel": f"(logits / {metadata.temperature:.6g}).sigmoid()",
-        "regression": "logits",
+        "classification": "the probabilities of the classes",
+        "multilabel": "the probabilities of the labels",
+        "regression": "the values",
     }[metadata.task]
     return f"""---
 {card.to_yaml()}
@@ -51,20 +42,20 @@ A model of texts trained with Regraft {metadata.version} on `{_in_code(metadata.
 
 {measured}## Use
 
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoModel, AutoTokenizer
+    import sys
 
-    tokenizer, model = AutoTokenizer.from_pretrained("PATH"), AutoModel.from_pretrained("PATH").eval()
-    head = load_file("PATH/head.safetensors")
-    batch = tokenizer(["a text"], padding=True, truncation=True, max_length={spec.max_length}, return_tensors="pt")
-    mask = batch["attention_mask"]
-    with torch.inference_mode():
-        hidden = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
-        logits = ({_POOLED[pool]}) @ head["weight"].T + head["bias"]
-    outputs = {outputs}
+    sys.path.insert(0, "PATH")
+    from classify import Classifier
 
-The names of the outputs are `model.config.id2label`. The features alone are those of
+    model = Classifier("PATH")
+    outputs = model(["a text"])
+
+`outputs` are {outputs}, (num_texts, {len(names)}), in the order of `model.names`; `python classify.py "a text"` prints
+them. The code in `classify.py` needs torch, transformers and safetensors alone: it runs `AutoModel` and applies the
+head in `head.safetensors` to the pooled outputs of its layers. No class of transformers has such a head:
+`AutoModelForSequenceClassification` would begin with a random one.
+
+`AutoModel` and `AutoTokenizer` load the backbone alone; its features are those of
 `sentence_transformers.SentenceTransformer("PATH").encode(["a text"])`.
 """
 
