@@ -168,7 +168,7 @@ def test_a_run_of_another_layout_is_refused_in_one_sentence():
 
 @pytest.mark.parametrize("kept", ["[fitting=steps, freezing=none, hydra.run.dir=x]", "[freezing=none]"])
 def test_a_requeued_command_finds_its_run_whatever_was_added_to_it(kept):
-    run = made("digits/a", 1, slurm_job="12")
+    run = made("digits/a", 1, job="12")
     (run.path / ".hydra").mkdir()
     (run.path / ".hydra" / "overrides.yaml").write_text(kept)
     assert run_of_job("12", ["freezing=none"], "outputs") == run

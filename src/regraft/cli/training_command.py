@@ -17,6 +17,7 @@ from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, value_of
 from regraft.config.task_choice import explained_task, found_task
 from regraft.config.trust import look_beside, named_in
+from regraft.core import launcher
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.runs.arguments import in_its_folder
@@ -37,6 +38,7 @@ class TrainingCommand:
         errors: what can't be parsed, and runs that don't exist.
         asking: those of the overrides, or of an experiment's file, for which the head is trained in steps.
         task: the task that the data is plainly for, and why, where none is named.
+        processes: the overrides for the processes that torchrun or srun has started, and what that is; None for none.
     """
 
     given: list[str]
@@ -48,6 +50,7 @@ class TrainingCommand:
     errors: list[ConfigError] = field(default_factory=list)
     asking: list[str] = field(default_factory=list)
     task: tuple[str, str] | None = None
+    processes: tuple[list[str], str] | None = None
 
     @property
     def is_single_run(self) -> bool:
@@ -70,6 +73,7 @@ class TrainingCommand:
         return [
             *([explained(self.asking)] if self.asking else []),
             *([] if self.task is None else [explained_task(*self.task)]),
+            *([] if self.processes is None else [f"{self.processes[1]}: {', '.join(self.processes[0])}."]),
         ]
 
 
@@ -103,6 +107,9 @@ def command_of(
     try:
         marker = [] if command.is_single_run else ["-m"]
         words = in_its_folder([*overrides, *marker])
+        command.processes, errors = _processes(overrides)
+        command.errors += errors
+        words = [*([] if command.processes is None else command.processes[0]), *words]
         command.task = found_task(words, config_dir)
         words = [*([] if command.task is None else [f"task={command.task[0]}"]), *words]
         command.asking = asking_for_steps(words, config_dir)
@@ -119,6 +126,23 @@ def command_of(
     command.jobs, unreadable = jobs_of(command.overrides, is_sweep=is_sweep)
     command.errors += unreadable
     return command
+
+
+def _processes(overrides: Sequence[str]) -> tuple[tuple[list[str], str] | None, list[ConfigError]]:
+    """Returns the overrides for the processes that torchrun or srun has started, and errors of those that are given."""
+    place = launcher.place()
+    if place is None:
+        return None, []
+    started = f"{place.launcher} has started {place.num_processes} processes on {place.num_nodes} nodes"
+    implied, errors = [], []
+    for word in place.overrides:
+        key, _, number = word.partition("=")
+        given = value_of(key, overrides)
+        if given in (None, "auto", "-1"):
+            implied.append(word)
+        elif str(len(given.strip("[]").split(","))) != number if "[" in given or "," in given else given != number:
+            errors.append(ConfigError(key, started, got=given, fix=f"Use {word}, or leave it out."))
+    return ((implied, started) if implied else None), errors
 
 
 def add_sweep_space(command: TrainingCommand) -> None:

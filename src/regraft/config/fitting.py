@@ -51,7 +51,9 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "trainer.enable_progress_bar": _ANY,
     "trainer.limit_test_batches": _ANY,
     "trainer.log_every_n_steps": _ANY,
+    "trainer.num_nodes": ("1",),
     "trainer.precision": ("32-true", "32"),
+    "trainer.start_timeout": _ANY,
 }
 """Keys of these sections whose values leave the closed form possible."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regraft.config.fitting import IN_STEPS, was_fitted_in_closed_form
 from regraft.config.quoting import key_of, quoted, value_of
-from regraft.core import slurm
+from regraft.core import launcher
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.find import find_run, require_no_other_run, run_of_job
 from regraft.runs.folder import Run, find_checkpoint, run_of
@@ -30,8 +30,8 @@ _OUTPUTS = "outputs"  # as in conf/train.yaml
 def in_its_folder(arguments: list[str]) -> list[str]:
     """Returns the arguments of a training, with the run's folder if `ckpt_path=` is the last checkpoint of a run.
 
-    Any other checkpoint starts a new folder. In a requeued Slurm job, the command resumes the run that it started
-    before.
+    Any other checkpoint starts a new folder. A command that Slurm or torchrun starts again resumes the run that it
+    started before.
     """
     if "run" in map(key_of, arguments):
         raise ConfigError("run", "a training is a new run. To resume one: regraft resume run=...")
@@ -60,15 +60,15 @@ def in_its_folder(arguments: list[str]) -> list[str]:
 
 
 def _started_by_this_job(arguments: Sequence[str]) -> Run | None:
-    """Returns the run with a checkpoint that this command started earlier in this Slurm job, if any."""
-    job = slurm.job_id()
-    if job is None or not slurm.was_requeued():
+    """Returns the run with a checkpoint that this command started earlier in this job of Slurm or torchrun, if any."""
+    job = launcher.job_id()
+    if job is None or not launcher.was_restarted():
         return None
     # A flag's value, such as a folder of configs, isn't an override.
     overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
     found = run_of_job(job, overrides, value_of("hydra.run.dir", arguments) or output_dir(arguments))
     if found is None:
-        log.info("Slurm job %s was requeued, but has no checkpoint of this command, which starts from scratch.", job)
+        log.info("Job %s was started again, but has no checkpoint of this command, which starts from scratch.", job)
     return found
 
 

@@ -76,7 +76,7 @@ def require_no_other_run(reference: str, kind: str, folder: Path, output_dir: st
 
 
 def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Run | None:
-    """Returns the newest run with a checkpoint that a command started in a Slurm job; None if there is none.
+    """Returns the newest run with a checkpoint that a command started in a `launcher` job; None if there is none.
 
     Args:
         overrides: of the command, as a job may run several commands.
@@ -85,7 +85,7 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
     folder = Path(output_dir).expanduser().resolve()
     wanted = _as_started(overrides)
     for run in [Run(folder)] if is_run(folder) else all_runs(folder):
-        if run.can_resume and run.state.get("slurm_job") == job and _as_started(_overrides_of(run)) == wanted:
+        if run.can_resume and run.state.get("job") == job and _as_started(_overrides_of(run)) == wanted:
             return run
     return None
 

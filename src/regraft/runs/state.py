@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from regraft.core import slurm
+from regraft.core import launcher
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError
 from regraft.core.processes import is_pid_alive, start_ticks
@@ -45,7 +45,7 @@ class RunState:
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
         reason: why it was stopped, was pruned or failed, one sentence, or the limit that ended it.
-        slurm_job: id of the Slurm job; None outside of one.
+        job: of Slurm or torchrun, which may start the command again; see `launcher.job_id`.
     """
 
     status: RunStatus
@@ -57,7 +57,7 @@ class RunState:
     step: int | None = None
     epoch: int | None = None
     reason: str | None = None
-    slurm_job: str | None = None
+    job: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -82,7 +82,7 @@ class StateRecorder:
         self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.limit: str | None = None
         self._state = RunState(
-            "running", os.getpid(), start_ticks(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job_id()
+            "running", os.getpid(), start_ticks(os.getpid()), socket.gethostname(), _now(), job=launcher.job_id()
         )
 
     def start(self) -> None:

@@ -29,7 +29,8 @@ def quiet_lightning() -> None:
         import pytorch_lightning  # noqa: F401  # importing it enables its messages
 
     # Accelerators found, tips, files restored; the run's own tables say what matters.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         # The run's folder is there before its loggers and checkpoints are: Hydra made it.
         r"Experiment logs directory .* exists and is not empty",

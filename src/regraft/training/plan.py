@@ -19,6 +19,7 @@ from regraft.runs.folder import STATE, Run, find_checkpoint, run_of
 from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, require_length, reset_parts
 from regraft.runs.state import locked, require_not_running
 from regraft.training.fit.multi_process import num_processes
+from regraft.training.fit.group import Group
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TrainingJob:
         is_locked: whether this process, or the one that started it, holds the lock of the run's folder.
         replan: plans the job again; None if it was planned from what never changes.
         planned_for: the run's files as they were when the job was planned, see `_files_of`.
+        group: the processes that torchrun or srun has started for it; None if there are none.
     """
 
     config: dict[str, Any]
@@ -49,6 +51,7 @@ class TrainingJob:
     is_locked: bool = False
     replan: "Callable[[], TrainingJob] | None" = None
     planned_for: tuple[int | None, ...] = ()
+    group: Group | None = None
 
     @property
     def errors(self) -> list[ConfigError]:

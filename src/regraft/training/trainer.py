@@ -48,6 +48,7 @@ _NEEDED = (
 # Lightning accepts less than these, and fails in the middle of a run, or ignores them.
 _LEAST = {
     "process_timeout": 1,
+    "start_timeout": 1,
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
     "log_every_n_steps": 0,
@@ -76,6 +77,7 @@ _INCOMPATIBLE: dict[type, str] = {
 """Lightning's callbacks that change what a run has planned or recorded, and what there is instead."""
 OWN_KEYS: dict[str, Any] = {
     "process_timeout": float | None,
+    "start_timeout": float,
     "matmul_precision": Literal["highest", "high", "medium"] | None,
     "compile": Literal["auto"] | bool,
     "memory_format": Literal["auto", "channels_last", "contiguous"],
@@ -192,9 +194,9 @@ def build_trainer(config: Config, **given: Any) -> Any:
 
 def _without_own_keys(node: Config) -> tuple[Config, dict[str, Any]]:
     """Returns the node with Lightning's keys alone, and the strategy with the time that processes wait, if any."""
-    seconds = node.get("process_timeout")
+    seconds, is_chosen = node.get("process_timeout"), node.get("strategy", "auto") == "auto" and node["num_nodes"] > 1
     node = {key: value for key, value in node.items() if key not in OWN_KEYS}
-    if seconds is None or node.get("strategy") != "ddp":
+    if seconds is None or not (is_chosen or node.get("strategy") == "ddp"):
         return node, {}
     return node, {"strategy": DDPStrategy(timeout=timedelta(seconds=seconds))}
 
@@ -266,7 +268,8 @@ def _require_supported(node: Config) -> None:
             got=every,
             allowed=f"1 to {max_epochs}",
         )
-    require(node["num_nodes"] == 1, "trainer.num_nodes", node["num_nodes"], "1, as several machines aren't supported")
+    num_nodes = node["num_nodes"]
+    require(isinstance(num_nodes, int) and num_nodes >= 1, "trainer.num_nodes", num_nodes, "1 or more")
     if node.get("compile") is True and cpp_compiler() is None:
         reason = f"torch.compile needs a C++ compiler, but none of {', '.join(CPP_COMPILERS)} is on the PATH"
         fix = "Install one, name it in $CXX, or use trainer.compile=false."

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from regraft.cli.command import Command
 from regraft.cli.commands.check import require_sound
+from regraft.cli.group import hand_over, join, own_group, take_part
 from regraft.cli.hydra_app import bare_words, keeping_traceback, require_known_flags, run_app, run_composed
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
@@ -29,6 +30,7 @@ from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run
+from regraft.training.fit.multi_process import require_alone, require_startable
 from regraft.training.plan import TrainingJob, claimed, plan
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ def run(arguments: Sequence[str]) -> None:
         return
     command = parse(arguments)
     if not command.is_single_run:
+        if command.is_sweep:
+            require_alone()
         if not command.other_flags:  # --help, --cfg and the like train nothing
             require_sound(command)
             for sentence in command.explanations:
@@ -55,11 +59,19 @@ def run(arguments: Sequence[str]) -> None:
         return
     with ExitStack() as stack:
         with _holding_back_logs() as held_back:
+            group = stack.enter_context(own_group())
             node, composed = _single_config(command)
+            if group is not None:
+                join(group, command, composed)
+                if not group.is_first:
+                    take_part(group, command)
+                    return
             with keeping_traceback(Run(composed.folder)):
                 job = _planned(command, composed)
             # Before Hydra writes into the folder, which may be another run's by now.
             job = stack.enter_context(claimed(job))
+            if group is not None:
+                job = hand_over(group, job)
 
         def start() -> None:
             _log(held_back)
@@ -71,11 +83,18 @@ def run(arguments: Sequence[str]) -> None:
 def train_once(overrides: Sequence[str], config_dir: str | None, *, is_printed: bool = True) -> Run:
     """Trains one run; see `regraft.train`."""
     command = command_of(overrides, config_dir)
-    node, composed = _single_config(command)
-    with claimed(_planned(command, composed)) as job:
-        if not job.is_done:
-            keep_overrides(job.run, command.given, node.hydra.runtime.choices)
-        return _train(job, command.given, is_printed=is_printed)
+    with own_group() as group:
+        node, composed = _single_config(command)
+        if group is not None:
+            join(group, command, composed)
+            if not group.is_first:
+                return take_part(group, command)
+        with claimed(_planned(command, composed)) as job:
+            if group is not None:
+                job = hand_over(group, job)
+            if not job.is_done:
+                keep_overrides(job.run, command.given, node.hydra.runtime.choices)
+            return _train(job, command.given, is_printed=is_printed)
 
 
 def train_job(composed: DictConfig) -> Run:
@@ -88,6 +107,7 @@ def train_job(composed: DictConfig) -> Run:
         config["ckpt_path"] = str(run.path)
     # `reference` gets this job's config, as the next job has another.
     job = plan(config, run, [key_of(word) or word for word in overrides], reference=partial(reference, hydra))
+    require_startable(job.config["trainer"])
     job.require_sound()
     return _train(job, overrides)
 
@@ -108,6 +128,8 @@ def _planned(command: TrainingCommand, composed: Composed) -> TrainingJob:
     errors = [*command.errors, *composed.errors, *([] if job is None else job.data_errors())]
     if errors or job is None:
         raise ConfigErrors(errors)
+    if not job.is_done:
+        require_startable(job.config["trainer"])
     return job
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from regraft.core import slurm
+from regraft.core import launcher
 from regraft.core.errors import ConfigError
 from regraft.core.processes import process_id
 from regraft.core.startup import Preempted
@@ -48,14 +48,32 @@ def needs_processes(trainer: dict[str, Any]) -> bool:
     return num_processes(trainer) > 1
 
 
-def require_single_task() -> None:
-    """Raises ConfigError if Slurm runs this command several times at once, each of which would be a run of its own."""
-    if (num_tasks := slurm.num_tasks()) > 1:
+def require_alone() -> None:
+    """Raises ConfigError if torchrun or Slurm runs this command several times at once, each a run of its own."""
+    found = launcher.place()
+    if found is not None and not found.is_lone:
         raise ConfigError(
-            "trainer.devices",
-            f"Slurm has started this command {num_tasks} times, as that many tasks, each of which would train",
-            fix="Use --ntasks=1; trainer=ddp starts a process for each of the task's GPUs.",
+            None,
+            f"{found.launcher} has started {found.num_processes} processes of this command, each of which would train",
+            fix="Start one; regraft train and regraft resume alone share a run.",
         )
+
+
+def require_startable(trainer: dict[str, Any]) -> None:
+    """Raises ConfigError if a run needs several nodes, and nothing has started its processes there."""
+    num_nodes = trainer["num_nodes"]
+    if num_nodes == 1 or launcher.place() is not None:
+        return
+    devices = num_processes(trainer) // num_nodes
+    raise ConfigError(
+        "trainer.num_nodes",
+        "the processes of several nodes are started by torchrun or srun",
+        got=num_nodes,
+        fix=f"On each node: torchrun --nnodes={num_nodes} --nproc-per-node={devices} --rdzv-backend=c10d "
+        f"--rdzv-endpoint=FIRST_NODE:29500 --rdzv-id=NAME -m regraft train ...; or in a job of Slurm: "
+        f"srun --nodes={num_nodes} --ntasks-per-node={devices} regraft train ... "
+        "On this one alone: trainer.num_nodes=1.",
+    )
 
 
 def launch(config: dict[str, Any], run: Run, session: Session) -> None:

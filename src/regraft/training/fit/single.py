@@ -3,7 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.console import ProgressBar, image_progress_bar
@@ -16,6 +18,7 @@ from regraft.runs.state import StateRecorder
 from regraft.training.fit.results import (
     earlier_checkpoint,
 )
+from regraft.training.fit.group import Group
 from regraft.training.lightning import interruptible
 from regraft.training.plan import TrainingJob
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from regraft.training.fit.assemble import Parts
 
 log = logging.getLogger(__name__)
+
+_NOT_STORED: dict[str, Any] = {"precision": None}
+"""`FeaturePlan.record` of a run that stores nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,6 @@ def fit_once(
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft.training.caching.feature_plan import store_features
         from regraft.training.caching.image_cache import store_pixels
         from regraft.training.callbacks.checkpoint import LastCheckpoint
         from regraft.training.callbacks.resume import continue_history
@@ -88,6 +93,9 @@ def fit_once(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     parts = assemble(checked, checkpoint)
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
+    group, again = job.group, "" if checked.refit is None else "again/"
+    if group is not None:
+        group.require_same(f"{again}data", {f"{provenance.name_of_data(config['data'])}": parts.data.fingerprint})
     trainer = parts.trainer
     for callback in trainer.callbacks:
         if isinstance(callback, LastCheckpoint):
@@ -97,7 +105,8 @@ def fit_once(
     start_epoch = 0 if checkpoint is None else int(checkpoint.content["epoch"])
     earlier = features if checkpoint is None else checkpoint.features
     progress = image_progress_bar(is_shown=is_shown, nouns=parts.data.input_spec.nouns)
-    plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, progress)
+    make_plan = partial(_feature_plan, config, parts, checkpoint, start_epoch, progress)
+    plan = make_plan(earlier) if group is None else _shared_plan(group, f"{again}plan", make_plan, earlier)
     _settle_process(trainer)
     memory_format, trial = settled_format(config, parts, plan, is_resumed=checkpoint is not None)
     has_compiled_stages = is_compiled(config, parts.module, trial)
@@ -114,20 +123,46 @@ def fit_once(
     if checked.refit is not None:
         trainer.loggers = []  # metrics.csv and the like show the first fit, which has been validated
     laps.end("start")
-    store_pixels(config, parts.data, plan, start_epoch, image_progress_bar(is_shown=is_shown, title="Images"))
+    with nullcontext() if group is None else group.in_turn(f"{again}pixels"):
+        store_pixels(config, parts.data, plan, start_epoch, image_progress_bar(is_shown=is_shown, title="Images"))
     if is_found_in_closed_form(config, parts.strategy):
         record = None if checkpoint is None else checkpoint.content["hyper_parameters"]
         start_from_closed_form(config, parts.module, parts.data, trainer.strategy.root_device, record)
-    stored = None if plan is None else store_features(plan)
+    stored = None if plan is None else _stored(group, f"{again}features", plan)
     data, summary = (parts.data, None) if stored is None else stored
     laps.end(f"{parts.data.input_spec.nouns} and features")
-    parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
+    parts.module.hparams["features"] = _NOT_STORED if stored is None or plan is None else plan.record
     parts.module.use_memory_format(memory_format)
     if has_compiled_stages:
         compile_stages(parts.module.backbone)
     _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
     laps.end("training")
     return Fitted(parts, data, summary)
+
+
+def _shared_plan(
+    group: Group,
+    name: str,
+    make: "Callable[[Mapping[str, Any] | None], FeaturePlan | None]",
+    earlier: Mapping[str, Any] | None,
+) -> "FeaturePlan | None":
+    """Returns what is stored of the run, as the first process decides: stores and their contents may differ."""
+    if not group.is_first:
+        return make(group.take(name))
+    plan = make(earlier)
+    group.give(name, _NOT_STORED if plan is None else plan.record)
+    return plan
+
+
+def _stored(group: Group | None, name: str, plan: "FeaturePlan") -> "tuple[Any, dict[str, Any]] | None":
+    """Returns the data that reads stored features, and a summary; None if a process of the run can't store them."""
+    from regraft.training.caching.feature_plan import store_features
+
+    if group is None:
+        return store_features(plan)
+    with group.in_turn(name):
+        stored = store_features(plan, is_logged=group.is_first)
+    return stored if all(group.gather(f"{name}/stored", stored is not None)) else None
 
 
 def _settle_process(trainer: Any) -> None:
@@ -144,8 +179,8 @@ def _feature_plan(
     parts: "Parts",
     checkpoint: "Checkpoint | None",
     start_epoch: int,
-    earlier: Mapping[str, Any] | None,
     progress: ProgressBar,
+    earlier: Mapping[str, Any] | None,
 ) -> "FeaturePlan | None":
     """Returns what is stored of the run; Lightning reloads the loaders at each epoch if phases have different cuts."""
     from regraft.training.caching.feature_plan import feature_plan

@@ -4,6 +4,8 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.given import is_given
@@ -48,11 +50,12 @@ class Display(Protocol):
 
 def train(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
-    multi_process.require_single_task()
+    if job.group is None:
+        multi_process.require_alone()
     with claimed(job) as mine:
         if mine.is_done:
             return
-        if not multi_process.needs_processes(mine.config["trainer"]):
+        if mine.group is not None or not multi_process.needs_processes(mine.config["trainer"]):
             fit(mine, session, display)
             return
         _require_no_objects(mine.config)
@@ -85,16 +88,8 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
         with recording_state(run, is_locked=job.is_locked) as recorder:
             if not job.is_locked:
                 job = settled(job)
-            if job.checked is None:
-                job = checked_job(config, run)
-                job.require_sound()
-            assert job.checked is not None, "something is left to train"
-            if job.checked.is_provisional:
-                from regraft.data.from_config import prepare
-
-                prepare(job.checked.data)  # downloads it
-                job = checked_job(config, run)
-                job.require_sound()
+            with nullcontext() if job.group is None else job.group.in_turn("downloads"):
+                job = _ready(job)
             with matmul_precision(config):
                 _train_and_test(job, session, display, recorder)
     except BaseException as error:
@@ -107,6 +102,24 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     finally:
         if is_first_process():
             provenance.end_session(run, session, time.perf_counter() - started)
+
+
+def _ready(job: TrainingJob) -> TrainingJob:
+    """Returns a job that has been checked, after the download of data that it depends on."""
+    config, run, group = job.config, job.run, job.group
+    if job.checked is None:
+        job = checked_job(config, run)
+        job.require_sound()
+    assert job.checked is not None, "something is left to train"
+    is_download = group is not None and job.checked.data is not None and not job.checked.data.is_here
+    if job.checked.is_provisional or is_download:
+        from regraft.data.from_config import prepare
+
+        prepare(job.checked.data)  # downloads it
+    if job.checked.is_provisional:
+        job = checked_job(config, run)
+        job.require_sound()
+    return replace(job, group=group)
 
 
 def _train_and_test(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
@@ -142,7 +155,7 @@ def _train_and_test_with(
     if is_whole and fits_twice(config) and refit_of(job.checkpoint) is None and fitted.parts.data.has_val:
         found, features = chosen(fitted.parts.trainer), fitted.parts.module.hparams["features"]
         del fitted  # so that no two backbones are in memory at once
-        job = checked_job(config, run, refit=found)
+        job = replace(checked_job(config, run, refit=found), group=job.group)
         job.require_sound()
         fitted = fit_once(job, session, recorder, laps, lambda _: None, features)
     parts, trainer = fitted.parts, fitted.parts.trainer

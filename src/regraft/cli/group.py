@@ -1,0 +1,146 @@
+"""A training's command as one of the processes that torchrun or srun has started with it."""
+
+import logging
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import regraft
+from regraft.cli.training_command import TrainingCommand
+from regraft.config.check import Composed
+from regraft.config.trust import named_in
+from regraft.core import launcher
+from regraft.core.atomic import write_atomically
+from regraft.core.content_hash import content_hash
+from regraft.core.errors import ConfigError, ConfigErrors, listed
+from regraft.core.processes import exit_with_parent
+from regraft.core.text import LogFormatter
+from regraft.report.run.finish import RunDisplay
+from regraft.runs import provenance
+from regraft.runs.folder import Run
+from regraft.runs.state import Pruned
+from regraft.training.fit.group import Group, require_same_config, together
+from regraft.training.plan import TrainingJob
+
+log = logging.getLogger(__name__)
+
+_TOKEN = ".group"
+_SECONDS_TO_SEE = 10.0
+"""How late a file may be seen that another node has written, on a network's disk."""
+_CLOCK_SECONDS = 60.0
+_START_SECONDS = 600.0
+
+
+@contextmanager
+def own_group() -> Iterator[Group | None]:
+    """Yields the group that this process is one of, None if it was started alone; errors inside end all of it."""
+    place = launcher.place()
+    if place is None or place.is_lone:
+        yield None
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch prints stacks; the errors themselves are reported
+    exit_with_parent(launcher.agent())
+    group = Group(place)
+    if not group.is_first:
+        _quieten(place)
+    with together(group):
+        yield group
+
+
+def join(group: Group, command: TrainingCommand, composed: Composed) -> None:
+    """Waits for all processes of a group, and checks that they have the same packages, code and config.
+
+    Raises:
+        ConfigError: they differ, or one doesn't come in time.
+        ConfigErrors: the config of this process, if it isn't the first one, can't be composed.
+    """
+    config = composed.config
+    if not group.is_first and (config is None or command.errors or composed.errors):
+        raise ConfigErrors([*command.errors, *composed.errors])
+    trainer = {} if config is None else config["trainer"]
+    group.connect(float(trainer.get("start_timeout") or _START_SECONDS))
+    clocks = group.gather("clock", time.time())
+    if group.is_first and max(clocks) - min(clocks) > _CLOCK_SECONDS:
+        late = clocks.index(max(clocks, key=lambda each: abs(each - clocks[0])))
+        log.warning("The clock of rank %d is %.0f s away from that of rank 0.", late, abs(clocks[late] - clocks[0]))
+    group.require_same("version", {"code": _code_hash(), **provenance.versions()})
+    # The folder of a new run has the time in its name.
+    require_same_config(group, replaced(config or {}, str(composed.folder), "RUN"))
+
+
+def hand_over(group: Group, job: TrainingJob) -> TrainingJob:
+    """Gives a job that can be trained to the other processes, as the first one, and returns it with its group."""
+    token, file = uuid.uuid4().hex, job.run.path / _TOKEN
+    if not job.is_done:
+        write_atomically(file, token.encode())
+    try:
+        group.give("job", [job.config, str(job.run.path), job.is_done, token])
+        _require_seen(group, job.run, is_seen=True)
+    finally:
+        file.unlink(missing_ok=True)
+    return replace(job, group=group)
+
+
+def take_part(group: Group, command: TrainingCommand) -> Run:
+    """Trains the job that the first process gives, as another one, and returns its run."""
+    from regraft.training.fit import fit
+    from regraft.training.lightning import quiet_lightning
+
+    config, folder, is_done, token = group.take("job")
+    run = Run(Path(folder))
+    _require_seen(group, run, is_seen=is_done or _is_seen(run.path / _TOKEN, token))
+    if not is_done:
+        quiet_lightning()
+        # What is trusted is never taken from elsewhere.
+        own = config | {"trust": named_in(command.given)}
+        with suppress(Pruned):
+            fit(TrainingJob(own, run, is_locked=True, group=group), {}, RunDisplay(is_printed=False))
+    return run
+
+
+def replaced(value: Any, text: str, by: str) -> Any:
+    """Returns plain types with a part of their texts replaced."""
+    if isinstance(value, dict):
+        return {key: replaced(each, text, by) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replaced(each, text, by) for each in value]
+    return value.replace(text, by) if isinstance(value, str) else value
+
+
+def _quieten(place: launcher.Place) -> None:
+    """Leaves log and terminal to the first process; the first one of another node reports warnings there."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter(f"[{place}] %(message)s"))
+    logging.basicConfig(level=logging.WARNING if place.local_rank == 0 else logging.ERROR, handlers=[handler])
+    warnings.simplefilter("ignore")
+
+
+def _code_hash() -> str:
+    """Returns a hash of the package's own files, as two versions under development have the same number."""
+    root = Path(regraft.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    return content_hash(*(each.read_bytes() for each in files)).hex()[:12]
+
+
+def _is_seen(file: Path, token: str) -> bool:
+    """Whether a file that the first process has written is on this node's disk."""
+    ends = time.monotonic() + _SECONDS_TO_SEE
+    while not (file.is_file() and file.read_text(encoding="utf-8") == token):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _require_seen(group: Group, run: Run, *, is_seen: bool) -> None:
+    seen = group.gather("folder", [is_seen, str(group.place)])
+    blind = [place for is_seen, place in seen if not is_seen]
+    if blind:
+        fix = "Name a folder on a disk that all nodes share: output_dir=PATH."
+        raise ConfigError("output_dir", f"{run.path} of {seen[0][1]} isn't there for {listed(blind)}", fix=fix)

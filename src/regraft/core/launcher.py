@@ -1,0 +1,104 @@
+"""The place of this process among those that torchrun, or Slurm's srun, has started with one command.
+
+Lightning has the same in its environments, which need torch; this is read before anything heavy is imported.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from regraft.core import slurm
+from regraft.core.errors import ConfigError
+from regraft.core.processes import start_ticks
+
+_UNNAMED = "none"
+"""torchrun's `--rdzv-id` where none is given."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a process in its group.
+
+    Attributes:
+        rank: from 0, over all nodes.
+        local_rank: from 0, on this node.
+        num_local: processes on this node.
+        node: from 0.
+    """
+
+    launcher: Literal["torchrun", "srun"]
+    rank: int
+    num_processes: int
+    local_rank: int
+    num_local: int
+    node: int
+    num_nodes: int
+
+    @property
+    def overrides(self) -> list[str]:
+        """The keys of the trainer that say how many processes there are."""
+        return [f"trainer.devices={self.num_local}", f"trainer.num_nodes={self.num_nodes}"]
+
+    @property
+    def is_lone(self) -> bool:
+        """Whether there is no other process."""
+        return self.num_processes == 1
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} on {socket.gethostname()}"
+
+
+def place() -> Place | None:
+    """Returns the place of this process; None if it was started alone.
+
+    Raises:
+        ConfigError: nodes have different numbers of processes, or Slurm doesn't say how many each has.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # first, as Slurm may have started torchrun
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+        found = Place("torchrun", *(int(os.environ[name]) for name in names))
+        same = "--nproc-per-node"
+    elif (num_tasks := slurm.num_tasks()) > 1:
+        found, same = _of_srun(num_tasks), "--ntasks-per-node"
+    else:
+        return None
+    if found.num_local * found.num_nodes != found.num_processes:
+        reason = f"{found.num_processes} processes on {found.num_nodes} nodes, {found.num_local} of them on this one"
+        raise ConfigError("trainer.devices", reason, fix=f"Start as many on each node: {same}.")
+    return found
+
+
+def _of_srun(num_tasks: int) -> Place:
+    def number(*names: str) -> int | None:
+        return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
+
+    num_nodes = number("SLURM_STEP_NUM_NODES", "SLURM_NNODES") or 1
+    per_node = number("SLURM_NTASKS_PER_NODE")
+    if per_node is None:  # Lightning's environment needs it
+        fix = f"Start the tasks with --ntasks-per-node={num_tasks // num_nodes or 1}."
+        raise ConfigError("trainer.devices", f"srun has started {num_tasks} tasks, but not how many a node", fix=fix)
+    rank, local_rank, node = (number(f"SLURM_{name}") or 0 for name in ("PROCID", "LOCALID", "NODEID"))
+    return Place("srun", rank, num_tasks, local_rank, per_node, node, num_nodes)
+
+
+def job_id() -> str | None:
+    """Returns an identifier of the job that may start this process's command again; None if nothing does.
+
+    It is the id of a Slurm job, or that of torchrun, or of its process where it has none.
+    """
+    job = slurm.job_id()
+    if job is not None or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return job
+    name = os.environ["TORCHELASTIC_RUN_ID"]
+    return f"torchrun {name}" if name != _UNNAMED else f"torchrun {agent()}"
+
+
+def was_restarted() -> bool:
+    """Whether Slurm or torchrun has started the command of this process before."""
+    return slurm.was_requeued() or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def agent() -> str:
+    """Returns the `processes.process_id` of the process that has started this one."""
+    return f"{socket.gethostname()} {os.getppid()} {start_ticks(os.getppid())}"

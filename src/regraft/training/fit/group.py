@@ -1,0 +1,236 @@
+"""Processes that torchrun or srun has started, on one or several nodes, as one run.
+
+The first one does what a lone command does until a run can be trained. The others wait for it at torch's store, which
+Lightning's own group uses as well, and get the run's config; then each of them trains as a process of that group.
+"""
+
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import yaml
+
+from regraft.config.nested import ABSENT, leaves
+from regraft.core.errors import ConfigError, errors_in, listed
+from regraft.core.launcher import Place
+
+_FAILED = "failed"
+_FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
+_SECONDS_TO_TELL = 10.0
+_NUM_SHOWN = 3
+_numbers = itertools.count()
+
+
+class EndedElsewhereError(ConfigError):
+    """Another process of the group has failed; `is_on_this_node` if it has printed why on this one."""
+
+    def __init__(self, reason: str, *, is_on_this_node: bool = False) -> None:
+        super().__init__(None, reason)
+        self.is_on_this_node = is_on_this_node
+
+
+class Group:
+    """The processes of a run, as this one sees them.
+
+    Values are exchanged as YAML: they are of plain types.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._prefix = f"regraft/{next(_numbers)}"
+        self._store: Any = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process of rank 0."""
+        return self.place.rank == 0
+
+    def connect(self, seconds: float) -> None:
+        """Connects to the store, and waits until all processes have.
+
+        Raises:
+            ConfigError: the port is in use, or a process doesn't come in time.
+        """
+        if self._store is not None:
+            return
+        address, port = _address(self.place)
+        found: list[Any] = []
+        # Not here, as torch would wait without an end for a port that another program has.
+        query = f"env://?rank={self.place.rank}&world_size={self.place.num_processes}"
+        thread = threading.Thread(target=_rendezvous, args=(query, seconds, found), daemon=True)
+        thread.start()
+        thread.join(seconds + _SECONDS_TO_TELL)
+        import torch.distributed as dist
+
+        if not found or isinstance(found[0], Exception):
+            error = found[0] if found else None
+            if self.is_first and isinstance(error, dist.DistNetworkError):
+                reason = " ".join(str(error).split())
+                fix = "Use another one, on each node: export MASTER_PORT=29600."
+                raise ConfigError(None, f"port {port} can't be used: {reason}", fix=fix) from error
+            which = f"that {self.place.launcher} has started, {self.place.num_processes} in all, at {address}:{port}"
+            raise _late(self.place, seconds, which) from error
+        self._store = dist.PrefixStore(self._prefix, found[0])
+        self.gather("here", None, seconds)
+
+    def gather(self, name: str, value: Any, seconds: float | None = None) -> list[Any]:
+        """Returns the values of all processes, by rank; `seconds` is how long it waits, None for no limit."""
+        self._set(f"{name}/{self.place.rank}", value)
+        return [self._get(f"{name}/{rank}", seconds) for rank in range(self.place.num_processes)]
+
+    def give(self, name: str, value: Any) -> None:
+        """Gives a value to the other processes, as the first one."""
+        self._set(name, value)
+
+    def take(self, name: str) -> Any:
+        """Returns the value that the first process gives, as another one."""
+        return self._get(name)
+
+    @contextmanager
+    def in_turn(self, name: str) -> Iterator[None]:
+        """Enters the block in the first process, then in the first of each other node, then in the others.
+
+        What it puts on a disk, such as a download, is found by those that come later.
+        """
+        if not self.is_first:
+            self._get(f"{name}/{'all' if self.place.local_rank == 0 else self.place.node}")
+        yield
+        if self.is_first:
+            self._set(f"{name}/all", None)
+        if self.place.local_rank == 0:
+            self._set(f"{name}/{self.place.node}", None)
+
+    def require_same(self, name: str, facts: Mapping[str, str]) -> None:
+        """Raises ConfigError if one process has another fact than the first one, such as a version."""
+        gathered = self.gather(name, [str(self.place), dict(facts)])
+        (first, wanted), *others = gathered
+        for place, found in others:
+            names = [each for each in facts if found.get(each) != wanted.get(each)]
+            if names:
+                shown = "; ".join(f"{each} {found.get(each)}, not {wanted.get(each)}" for each in names[:_NUM_SHOWN])
+                reason = f"{place} has another {name} than {first}: {shown}"
+                raise ConfigError(None, reason, fix="All processes of a run need the same.")
+
+    def tell(self, error: Exception) -> bool:
+        """Tells the others that this process fails; returns whether no other on this node has failed likewise."""
+        causes = [f"{type(error).__name__} {each.key}" for each in errors_in(error)]
+        text = " ".join(str(error).split()) or type(error).__name__
+        own = {"rank": self.place.rank, "host": socket.gethostname(), "causes": causes, "text": text}
+        try:
+            self.connect(_SECONDS_TO_TELL)
+            first = yaml.safe_load(self._store.compare_set(_FAILED, "", yaml.safe_dump(own)))
+        except (RuntimeError, ConfigError):  # the first process has ended, and its store with it
+            return True
+        if self.is_first and self.place.launcher == "srun":
+            time.sleep(4 * _LONGEST_WAIT)  # the store ends with this process
+        return bool(
+            first["rank"] == self.place.rank or first["host"] != socket.gethostname() or first["causes"] != causes
+        )
+
+    def failure(self) -> EndedElsewhereError | None:
+        """Returns why another process has failed; None if none has said so."""
+        try:
+            found = yaml.safe_load(self._store.get(_FAILED)) if self._store.check([_FAILED]) else None
+        except RuntimeError:
+            return None
+        if found is None or found["rank"] == self.place.rank:
+            return None
+        reason = f"the process of rank {found['rank']} on {found['host']} has failed: {found['text']}"
+        return EndedElsewhereError(reason, is_on_this_node=found["host"] == socket.gethostname())
+
+    def _set(self, key: str, value: Any) -> None:
+        with _ended_with_the_first(self.place):
+            self._store.set(key, yaml.safe_dump(value))
+
+    def _get(self, key: str, seconds: float | None = None) -> Any:
+        wait, started = _FIRST_WAIT, time.monotonic()
+        with _ended_with_the_first(self.place):
+            while not self._store.check([key]):
+                if (failure := self.failure()) is not None:
+                    raise failure
+                if seconds is not None and time.monotonic() - started > seconds:
+                    raise _late(self.place, seconds, f"of rank {key.rpartition('/')[2]}")
+                time.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            return yaml.safe_load(self._store.get(key))
+
+
+@contextmanager
+def together(group: Group | None) -> Iterator[None]:
+    """Tells the group's other processes of an error inside the block; on each node only one of them reports it."""
+    try:
+        yield
+    except EndedElsewhereError as error:
+        if error.is_on_this_node:
+            raise SystemExit(1) from error
+        raise
+    except Exception as error:
+        if group is not None and not group.tell(error):
+            raise SystemExit(1) from error
+        raise
+
+
+def differences(own: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    """Returns the keys whose values differ in two configs, with both values."""
+    mine, theirs = leaves(own), leaves(first)
+    keys = [key for key in {**theirs, **mine} if mine.get(key, ABSENT) != theirs.get(key, ABSENT)]
+    shown = [["nothing" if key not in each else repr(each[key]) for each in (mine, theirs)] for key in keys]
+    return [f"{key} is {here} here, {there} there" for key, (here, there) in zip(keys, shown, strict=True)]
+
+
+def require_same_config(group: Group, own: Mapping[str, Any]) -> None:
+    """Raises ConfigError if the command of this process has another config than that of the first one."""
+    if group.is_first:
+        group.give("config", dict(own))
+        return
+    first = group.take("config")
+    found = differences(yaml.safe_load(yaml.safe_dump(dict(own))), first)
+    if found:
+        raise ConfigError(
+            None,
+            f"{group.place} has another config than rank 0: {listed(found, '; ')}",
+            fix="Start the same command with the same files on each node.",
+        )
+
+
+@contextmanager
+def _ended_with_the_first(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch's errors of the network
+        raise EndedElsewhereError("the process of rank 0 or its node has ended, so this one ends, too") from error
+
+
+def _address(place: Place) -> tuple[str, int]:
+    """Returns where the store is, as Lightning has it, and sets the variables by which torch finds it."""
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    environment = TorchElasticEnvironment() if place.launcher == "torchrun" else SLURMEnvironment()
+    address, port = environment.main_address, environment.main_port
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+    return address, port
+
+
+def _rendezvous(query: str, seconds: float, found: list[Any]) -> None:
+    """Appends the store to `found`, or the error."""
+    import torch.distributed as dist
+
+    try:
+        store, _, _ = next(dist.rendezvous(query, timeout=timedelta(seconds=seconds)))
+        found.append(store)
+    except Exception as error:
+        found.append(error)
+
+
+def _late(place: Place, seconds: float, which: str) -> ConfigError:
+    return ConfigError(
+        "trainer.start_timeout",
+        f"{place} has waited {seconds:g} s for the processes {which}",
+        fix="See the output of the other nodes; a longer wait is set on the command line.",
+    )
