@@ -120,10 +120,10 @@ class Group:
     def tell(self, error: Exception) -> bool:
         """Tells the others that this process fails; returns whether no other on this node has failed likewise."""
         causes = [f"{type(error).__name__} {each.key}" for each in errors_in(error)]
-        text = " ".join(str(error).split()) or type(error).__name__
-        own = {"rank": self.place.rank, "host": socket.gethostname(), "causes": causes, "text": text}
+        own = {"rank": self.place.rank, "host": socket.gethostname(), "causes": causes}
         try:
             self.connect(_SECONDS_TO_TELL)
+            self._set(f"said/{self.place.rank}", " ".join(str(error).split()) or type(error).__name__)
             first = yaml.safe_load(self._store.compare_set(_FAILED, "", yaml.safe_dump(own)))
         except (RuntimeError, ConfigError):  # the first process has ended, and its store with it
             return True
@@ -137,11 +137,12 @@ class Group:
         """Returns why another process has failed; None if none has said so."""
         try:
             found = yaml.safe_load(self._store.get(_FAILED)) if self._store.check([_FAILED]) else None
+            if found is None or found["rank"] == self.place.rank:
+                return None
+            said = yaml.safe_load(self._store.get(f"said/{found['rank']}"))
         except RuntimeError:
             return None
-        if found is None or found["rank"] == self.place.rank:
-            return None
-        reason = f"the process of rank {found['rank']} on {found['host']} has failed: {found['text']}"
+        reason = f"the process of rank {found['rank']} on {found['host']} has failed: {said}"
         return EndedElsewhereError(reason, is_on_this_node=found["host"] == socket.gethostname())
 
     def _set(self, key: str, value: Any) -> None:
