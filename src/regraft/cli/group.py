@@ -89,7 +89,7 @@ def hand_over(group: Group, job: TrainingJob) -> TrainingJob:
 
 def take_part(group: Group, command: TrainingCommand) -> Run:
     """Trains the job that the first process gives, as another one, and returns its run."""
-    from regraft.training.fit import fit
+    from regraft.training.fit.train import fit
     from regraft.training.lightning import quiet_lightning
 
     config, folder, is_done, token = group.take("job")

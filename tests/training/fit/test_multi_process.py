@@ -93,16 +93,23 @@ def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change
 
 @pytest.mark.parametrize(("step_tasks", "is_refused"), [("2", True), ("1", False), (None, False)])
 def test_several_tasks_of_slurm_dont_train_a_run_each(step_tasks, is_refused, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_NTASKS", "2")
+    variables = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
     if step_tasks is not None:
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step_tasks)
     if is_refused:
-        with pytest.raises(ConfigError, match=r"Slurm has started this command 2 times.*--ntasks=1"):
-            multi_process.require_single_task()
+        with pytest.raises(ConfigError, match=r"srun has started 2 processes of this command"):
+            multi_process.require_alone()
     else:
-        multi_process.require_single_task()
+        multi_process.require_alone()
+
+
+def test_several_nodes_need_what_starts_processes_there():
+    multi_process.require_startable(ONE)
+    with pytest.raises(ConfigError, match=r"torchrun --nnodes=2 --nproc-per-node=4 .* srun --nodes=2 --ntasks-per-nod"):
+        multi_process.require_startable(ONE | {"num_nodes": 2, "devices": 4})
 
 
 def a_checkpoint(name: str, *, num_processes: int, ends_epoch: bool) -> SimpleNamespace:

@@ -1,0 +1,51 @@
+import pytest
+
+from regraft.core import launcher
+from regraft.core.errors import ConfigError
+
+TORCHRUN = {
+    **{"TORCHELASTIC_RUN_ID": "photos", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+    **{"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2"},
+}
+SRUN = {
+    **{"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "2"},
+    **{"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"},
+}
+
+
+@pytest.mark.parametrize(("name", "variables"), [("torchrun", TORCHRUN), ("srun", SRUN), ("torchrun", SRUN | TORCHRUN)])
+def test_the_place_of_a_process(name, variables, monkeypatch):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    found = launcher.place()
+    assert found == launcher.Place(name, 3, 4, 1, 2, 1, 2)
+    assert found.overrides == ["trainer.devices=2", "trainer.num_nodes=2"]
+
+
+def test_a_process_alone_has_none():
+    assert launcher.place() is None
+    assert launcher.job_id() is None
+    assert not launcher.was_restarted()
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, "4 processes on 2 nodes, 1 of them on this one. Start as many on each"),
+        (SRUN | {"SLURM_NTASKS_PER_NODE": ""}, "srun has started 4 tasks, .* Start the tasks with --ntasks-per-node=2"),
+    ],
+)
+def test_nodes_have_as_many_processes_each(variables, reason, monkeypatch):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=reason):
+        launcher.place()
+
+
+def test_the_job_of_torchrun_is_the_same_when_it_starts_a_command_again(monkeypatch):
+    for variable, value in (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"}).items():
+        monkeypatch.setenv(variable, value)
+    assert launcher.job_id() == "torchrun photos"
+    assert launcher.was_restarted()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's, where none is given
+    assert launcher.job_id() == f"torchrun {launcher.agent()}"

@@ -1,0 +1,130 @@
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch.distributed as dist
+
+from regraft.core.errors import ConfigError
+from regraft.core.launcher import Place
+from regraft.training.fit import group as groups
+from regraft.training.fit.group import EndedElsewhereError, Group, differences, require_same_config, together
+
+
+def processes(number, num_nodes=1):
+    """Returns a group as each of its processes sees it; here they are threads."""
+    store, per_node = dist.HashStore(), number // num_nodes
+    found = []
+    for rank in range(number):
+        found.append(Group(Place("torchrun", rank, number, rank % per_node, per_node, rank // per_node, num_nodes)))
+        found[-1]._store = store
+    return found
+
+
+def each(group, function):
+    """Returns what a function returns, or raises, in each process."""
+    with ThreadPoolExecutor(len(group)) as pool:
+        tasks = [pool.submit(function, process) for process in group]
+        return [task.exception() or task.result() for task in tasks]
+
+
+def test_values_are_exchanged_by_rank():
+    def exchange(process):
+        if process.is_first:
+            process.give("config", {"lr": 0.1, "weights": {0: 2.0}})
+            return process.gather("rank", process.place.rank)
+        return process.take("config"), process.gather("rank", process.place.rank)
+
+    first, second, third = each(processes(3), exchange)
+    assert first == [0, 1, 2]
+    assert second == third == ({"lr": 0.1, "weights": {0: 2.0}}, [0, 1, 2])
+
+
+def test_the_first_process_comes_first_then_those_of_the_other_nodes():
+    entered = []
+
+    def enter(process):
+        with process.in_turn("downloads"):
+            entered.append(process.place.rank)
+            time.sleep(0.02)
+
+    each(processes(4, num_nodes=2), enter)
+    assert entered[0] == 0
+    assert entered.index(2) < entered.index(3)
+
+
+def test_another_version_is_named_with_its_place():
+    def compare(process):
+        process.require_same("version", {"torch": "2.6" if process.place.rank == 1 else "2.7", "regraft": "1"})
+
+    for error in each(processes(2), compare):
+        assert isinstance(error, ConfigError)
+        assert f"rank 1 on {socket.gethostname()} has another version than rank 0" in str(error)
+        assert "torch 2.6, not 2.7" in str(error)
+        assert "regraft" not in str(error)
+
+
+def test_another_config_is_named_with_its_keys():
+    def compare(process):
+        require_same_config(process, {"optimizer": {"lr": 0.1 * (1 + process.place.rank)}, "seed": 0})
+
+    first, second = each(processes(2), compare)
+    assert first is None
+    assert "optimizer.lr is 0.2 here, 0.1 there" in str(second)
+    assert "seed" not in str(second)
+    assert differences({"a": 1}, {"b": 1}) == ["b is nothing here, 1 there", "a is 1 here, nothing there"]
+
+
+def test_all_end_with_the_reason_of_the_one_that_fails_and_report_it_once_on_a_node(monkeypatch):
+    def fail(process):
+        with together(process):
+            if process.place.rank == 1:
+                raise ConfigError("data", "has no files")
+            process.take("never")
+
+    found = each(processes(3), fail)
+    assert isinstance(found[1], ConfigError)
+    assert [type(found[rank]) for rank in (0, 2)] == [SystemExit, SystemExit]  # silent, on the same node
+    group = processes(2)
+    assert group[1].tell(ConfigError("data", "has no files"))
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    with pytest.raises(EndedElsewhereError, match=r"rank 1 on .* has failed: data: has no files"), together(group[0]):
+        group[0].take("never")
+
+
+def test_the_same_error_of_two_processes_is_reported_by_one():
+    first, second = processes(2)
+    assert first.tell(ConfigError("data.root", "there is no folder"))
+    assert not second.tell(ConfigError("data.root", "there is no folder"))
+    assert second.tell(ConfigError("output_dir", "the disk is full"))
+
+
+def alone(rank, port, monkeypatch):
+    """Returns the group of a process of srun, of which there is one more that never comes."""
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    return Group(Place("srun", rank, 2, 0, 1, rank, 2))
+
+
+def test_a_process_that_never_comes_is_waited_for_in_vain(monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(
+        ConfigError, match=r"start_timeout: rank 0 on .* has waited 1 s for the processes that srun has"
+    ):
+        alone(0, port, monkeypatch).connect(1)
+
+
+def test_a_port_in_use_is_named(monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} can't be used.*export MASTER_PORT="):
+            alone(0, port, monkeypatch).connect(1)
+        monkeypatch.setattr(groups, "_SECONDS_TO_TELL", 0.0)
+        with pytest.raises(ConfigError, match="rank 1 on .* has waited"):
+            alone(1, port, monkeypatch).connect(0.5)
