@@ -18,8 +18,8 @@ from regraft.core.startup import quick_imports
 from regraft.runs.folder import STATE, Run, find_checkpoint, run_of
 from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, require_length, reset_parts
 from regraft.runs.state import locked, require_not_running
-from regraft.training.fit.multi_process import num_processes
 from regraft.training.fit.group import Group
+from regraft.training.fit.multi_process import num_processes
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:

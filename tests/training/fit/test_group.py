@@ -126,5 +126,5 @@ def test_a_port_in_use_is_named(monkeypatch):
         with pytest.raises(ConfigError, match=rf"port {port} can't be used.*export MASTER_PORT="):
             alone(0, port, monkeypatch).connect(1)
         monkeypatch.setattr(groups, "_SECONDS_TO_TELL", 0.0)
-        with pytest.raises(ConfigError, match="rank 1 on .* has waited"):
+        with pytest.raises(ConfigError, match=r"rank 1 on .* has waited"):
             alone(1, port, monkeypatch).connect(0.5)

@@ -15,10 +15,10 @@ from regraft.runs.folder import Run
 from regraft.runs.provenance import Session
 from regraft.runs.resuming import resume_command
 from regraft.runs.state import StateRecorder
+from regraft.training.fit.group import Group
 from regraft.training.fit.results import (
     earlier_checkpoint,
 )
-from regraft.training.fit.group import Group
 from regraft.training.lightning import interruptible
 from regraft.training.plan import TrainingJob
 
