@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft.cli.commands.data import chosen_data, source_of, split_words
+from regraft.cli.chosen_data import chosen_data, source_of, split_words
 from regraft.config import compose
 from regraft.config.quoting import key_of, text_of
 from regraft.config.trust import named_in

@@ -3,30 +3,24 @@
 A check shows a table, and writes a JSON file and a page with thumbnails.
 """
 
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from regraft.cli.chosen_data import chosen_data, source_of, split_words
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
 from regraft.config.check import folder_error
 from regraft.config.compose import plain
-from regraft.config.groups import group_names
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
-from regraft.config.quoting import key_of, quoted
-from regraft.config.shipped import conf_dir
 from regraft.core.console import Console
-from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, unknown
+from regraft.core.errors import ConfigError, ConfigErrors, unknown
 from regraft.core.text import say
-from regraft.data.shards.headers import is_tar
-from regraft.data.tables.reading import SUFFIXES
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -41,7 +35,6 @@ _USAGE = """regraft data check PATH | data=folder data.root=PATH | data=cifar10 
        regraft data index SHARDS"""
 _USE = "Usage: regraft data check PATH, or data=cifar10, for example"
 _ACTIONS = ("check", "index", "pack")
-_FOLDER = "regraft.data.sources.folder.FolderSource"
 
 
 def run(arguments: list[str]) -> None:
@@ -74,53 +67,6 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     if error is not None:
         raise error
     return found
-
-
-def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the words that are paths, whose names may hold an equals sign, and the other arguments."""
-    plain = [word for word in arguments if not word.startswith(("-", "~"))]
-    words = [word for word in plain if "=" not in word or key_of(word) is None or Path(word).exists()]
-    return words, [word for word in arguments if word not in words]
-
-
-def chosen_data(name: str, words: Sequence[str], others: Sequence[str], usage: str) -> list[str]:
-    """Returns the overrides that choose the data of a path, or of a data config.
-
-    Args:
-        name: the command, for errors.
-        words: the paths that are given, of which there may be one.
-    """
-    keys = set(map(key_of, others))
-    kind, key_of_path = _kind_of(words[0]) if words else ("", "")
-    chosen = {key for key in map(str, keys) if key.startswith("data")}
-    if len(words) > 1 or (words and (chosen & {"data", key_of_path} if kind != "folder" else chosen)):
-        raise ConfigError(name, f"{words[-1]!r} is one word too many", fix=usage)
-    groups = [group for group in group_names() if group in keys and group != "data"]
-    if groups:
-        raise ConfigError(groups[0], f"a {name} looks at data alone", fix=f"Leave it out. {usage}")
-    place = [f"{key_of_path}={quoted(word)}" for word in words]
-    return [*([f"data={kind}"] if words else []), *place, *others]
-
-
-def _kind_of(word: str) -> tuple[str, str]:
-    """Returns the data config for a path, and its key for it: of shards, a table or a folder."""
-    path = Path(word)
-    if is_tar(word):
-        return "webdataset", "data.urls"
-    if path.suffix.lower() in SUFFIXES and path.is_file():
-        return _kind_of_table(path), "data.path"
-    return "folder", "data.root"
-
-
-def _kind_of_table(path: Path) -> str:
-    """Returns the data config for a table: of texts, if its columns are called so, else of images."""
-    from regraft.data.tables.columns import holds_texts
-    from regraft.data.tables.reading import open_table
-
-    try:
-        return "text_table" if holds_texts(open_table(path)) else "table"
-    except ConfigError:  # which is reported when the table is read
-        return "table"
 
 
 def data_check_job(composed: DictConfig) -> ConfigError | None:
@@ -212,37 +158,6 @@ def _pixel_format(node: Mapping[str, Any]) -> "PixelFormat":
     from regraft.core.pixel_format import PixelFormat
 
     return PixelFormat(background=node["background"], value_range=node["value_range"])
-
-
-def source_of(node: Mapping[str, Any], trust: Sequence[str], on_error: str | None = None) -> Any:
-    """Returns the source of the section `data`, without the options of batches and splits.
-
-    Args:
-        on_error: in place of the source's own; None to keep that.
-    """
-    files = [conf_dir() / "data" / f"{name}.yaml" for name in ("_base", "_common")]
-    shared = {key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))}
-    options = {key: value for key, value in node.items() if key not in shared}
-    if node["_target_"] != _FOLDER:
-        from regraft.config.instantiate import factory
-
-        if "on_error" in options:
-            options["on_error"] = on_error or options["on_error"]
-        if "trust" in options:  # a source of files of others
-            options["trust"] = trust
-        if "task" in options:
-            task = options["task"] or factory(options | {"task": "classification"}, "data")().find_task()[0]
-            options["task"] = task
-        return factory(options, "data")()
-    # Without `factory`, which imports torch: that takes longer than checking a folder again.
-    from regraft.data.sources.folder import FolderSource
-
-    del options["_target_"]
-    known = list(inspect.signature(FolderSource).parameters)
-    for key in options:
-        if key not in known:
-            raise UnknownNameError(f"data.{key}", "key", key, known)
-    return FolderSource(**options)
 
 
 COMMAND = Command(name="data", run=run, usage=_USAGE, config_name="data_check", words=lambda: _ACTIONS)
