@@ -74,7 +74,7 @@ def test_a_head_alone_has_a_higher_default_rate_and_more_decay(overrides, rate, 
     [
         ("loss.class_weights", "[1,nan]"),
         ("optimizer.lr", "inf"),
-        ("callbacks.best.max_share", "nan"),
+        ("callbacks.checkpoint.max_share", "nan"),
         ("scheduler.min_factor", "-inf"),
         ("optimizer.weight_decay", "9" * 400),
         ("data.val_fraction", "nan"),

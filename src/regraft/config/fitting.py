@@ -24,7 +24,6 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "augment": ("none",),
     "callbacks": ("default",),
     "callbacks.best.filename": _ANY,
-    "callbacks.best.max_share": _ANY,
     "callbacks.best.mode": _ANY,
     "callbacks.best.monitor": _ANY,
     "callbacks.best.tolerance": _ANY,

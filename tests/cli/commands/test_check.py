@@ -88,7 +88,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "features.views=-1": "features.views: got -1; allowed: 0 (none) or more.",
         "features.max_gb=0": "features.max_gb: got 0; allowed: a number above 0.",
         "callbacks.nan=foo": "callbacks.nan: got 'foo'; allowed: stop, skip.",
-        "callbacks.best.max_share=0": "callbacks.best.max_share: got 0; allowed: above 0, at most 1",
+        "callbacks.checkpoint.max_share=0": "callbacks.checkpoint.max_share: got 0; allowed: above 0, at most 1",
         "callbacks.checkpoint.every_n_steps=0": "callbacks.checkpoint.every_n_steps: got 0; allowed: a number above 0",
         "augment.crop=foo": "augment.crop: got 'foo'; allowed: resized, padded, null.",
         "augment.scale=[1,0.5]": "augment.scale: got (1, 0.5); allowed: 0 < least <= greatest <= 1.",

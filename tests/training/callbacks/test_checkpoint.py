@@ -13,9 +13,7 @@ from regraft.training.callbacks.checkpoint import BestCheckpoint
     [("val/acc", "max", 2), ("val/loss", "min", 0)],
 )
 def test_of_equal_epochs_the_one_with_the_lowest_loss_is_kept(monitor, mode, best, tmp_path):
-    callback = BestCheckpoint(
-        dirpath=tmp_path, filename="best", monitor=monitor, mode=mode, tolerance=0.0, max_share=1.0
-    )
+    callback = BestCheckpoint(dirpath=tmp_path, filename="best", monitor=monitor, mode=mode, tolerance=0.0)
     trainer = SimpleNamespace(fast_dev_run=False, global_step=0, save_checkpoint=lambda *_, **__: None)
     for trainer.current_epoch, (acc, loss) in enumerate([(0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3), (0.8, 0.2)]):
         trainer.callback_metrics = {"val/acc": torch.tensor(acc), "val/loss": torch.tensor(loss)}
@@ -29,9 +27,7 @@ def test_of_equal_epochs_the_one_with_the_lowest_loss_is_kept(monitor, mode, bes
 )
 def test_the_last_epoch_within_the_tolerance_is_kept(monitor, num_images, kept, tmp_path):
     """Two standard errors of 0.9 are 0.089 for 50 images, and 0.008 for 5,000; R² isn't about a share of them."""
-    callback = BestCheckpoint(
-        dirpath=tmp_path, filename="best", monitor=monitor, mode="max", tolerance=2.0, max_share=1.0
-    )
+    callback = BestCheckpoint(dirpath=tmp_path, filename="best", monitor=monitor, mode="max", tolerance=2.0)
     trainer = SimpleNamespace(fast_dev_run=False, global_step=0, save_checkpoint=lambda *_, **__: None)
     if num_images is not None:
         trainer.datamodule = SimpleNamespace(sizes={"val": num_images})

@@ -25,26 +25,8 @@ _NONE_YET: dict[str, Any] = {
     "highest": -math.inf,
     "figures": {},
 }
-
-
-class _Share:
-    """Bounds the share, in (0, 1], of the time that is spent on writing checkpoints."""
-
-    def __init__(self, max_share: float) -> None:
-        self._max_share = max_share
-        self._next = 0.0
-
-    def start(self) -> None:
-        """Notes the start of training; the first second is not worth a write."""
-        self._next = time.monotonic() + (1.0 if self._max_share < 1 else 0.0)
-
-    def is_due(self) -> bool:
-        return time.monotonic() >= self._next
-
-    def note(self, started: float) -> None:
-        """Notes a write that began at `started` and ends now."""
-        now = time.monotonic()
-        self._next = now + (now - started) * (1 / self._max_share - 1)
+_FIRST_SECONDS = 5.0
+"""Of a training, which aren't worth a write."""
 
 
 class BestCheckpoint(Checkpoint):
@@ -54,26 +36,20 @@ class BestCheckpoint(Checkpoint):
     highest value: on few images the highest one is luck, and a schedule brings the weights to rest at its end. Without
     tolerance, and of other metrics, R² among them, it is the best value, of equal ones that with the lowest `val/loss`.
 
-    Where epochs are shorter than a write, the best checkpoint stays in memory until a write is due, another checkpoint
-    is written, or training ends.
+    The best checkpoint stays in memory until the last one is written, or training ends.
 
     Args:
         monitor: a logged metric, such as `val/acc`.
         tolerance: standard errors of a share of the validation images, at least 0.
-        max_share: largest share of the time to spend on writing, in (0, 1]; 1 writes at once.
     """
 
-    def __init__(
-        self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, tolerance: float, max_share: float
-    ) -> None:
-        _check_share("best", max_share)
+    def __init__(self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, tolerance: float) -> None:
         require(0 <= tolerance < math.inf, "callbacks.best.tolerance", tolerance, "0 or more standard errors")
         require(mode in ("min", "max"), "callbacks.best.mode", mode, "min (less is better), max (more is better)")
         self._path = _file(dirpath, filename)
         self._monitor = monitor
         self._mode = mode
         self._tolerance = tolerance
-        self._share = _Share(max_share)
         self._best = dict(_NONE_YET)
 
     @property
@@ -83,7 +59,6 @@ class BestCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the best epoch if its file is not in this folder, as in a run that starts from another run."""
-        self._share.start()
         if not self._path.is_file():
             self._best = dict(_NONE_YET)
 
@@ -143,12 +118,7 @@ class BestCheckpoint(Checkpoint):
         figures = {name: float(number) for name, number in logged if name.startswith("val/")}
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         self._best = {"score": value, "loss": loss, "highest": highest, "figures": figures, **place}
-        started = time.monotonic()
-        if self._share.is_due():
-            trainer.save_checkpoint(self._path)
-            self._share.note(started)
-        else:
-            trainer.save_checkpoint(self._path, storage_options=CheckpointFiles.HOLD)
+        trainer.save_checkpoint(self._path, storage_options=CheckpointFiles.HOLD)
 
     def _margin(self, highest: float, trainer: pl.Trainer) -> float:
         """Returns by how much a value may be below the highest one for its epoch to be kept."""
@@ -172,8 +142,8 @@ class LastCheckpoint(Checkpoint):
     Args:
         every_n_steps: also write after this many optimizer steps, within epochs too; None for the ends of epochs only.
         every_minutes: also write after this many minutes.
-        max_share: largest share of the time to spend on writing at the ends of epochs, in (0, 1]; 1 writes at each.
-            With several processes each one is written.
+        max_share: largest share of the time to spend on writing at the ends of epochs, that of the best checkpoint
+            included, in (0, 1]; 1 writes at each. With several processes each one is written.
 
     Attributes:
         on_saved: called by the first process after each write; None to call nothing.
@@ -188,13 +158,14 @@ class LastCheckpoint(Checkpoint):
         every_minutes: float | None,
         max_share: float,
     ) -> None:
-        _check_share("checkpoint", max_share)
+        require(0 < max_share <= 1, "callbacks.checkpoint.max_share", max_share, "above 0, at most 1 (each time)")
         _check_interval("every_n_steps", every_n_steps, int)
         _check_interval("every_minutes", every_minutes, int | float)
         self._path = _file(dirpath, filename)
         self._every_n_steps = every_n_steps
         self._every_seconds = math.inf if every_minutes is None else 60 * every_minutes
-        self._share = _Share(max_share)
+        self._max_share = max_share
+        self._next_time = 0.0
         self.on_saved: Callable[[], None] | None = None
         self._saved_step = 0
         self._saved_time = time.monotonic()
@@ -205,7 +176,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             remove_leftovers(self._path.parent)
             remove_damaged(self._path)
-        self._share.start()
+        self._next_time = time.monotonic() + (_FIRST_SECONDS if self._max_share < 1 else 0.0)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         self._ended_epoch = not is_resumed_mid_epoch(trainer)
 
@@ -218,7 +189,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes at the end of an epoch, if it is the last one or if it is time."""
-        is_quick = trainer.world_size == 1 and not _is_last_epoch(trainer) and not self._share.is_due()
+        is_quick = trainer.world_size == 1 and not _is_last_epoch(trainer) and time.monotonic() < self._next_time
         if not is_quick or self._is_due(trainer):
             self.save(trainer)
 
@@ -234,7 +205,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
-        self._share.note(started)
+        self._next_time = self._saved_time + (self._saved_time - started) * (1 / self._max_share - 1)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         every = self._every_n_steps
@@ -270,10 +241,6 @@ def _file(dirpath: str | Path, filename: str) -> Path:
     if not filename or Path(filename).name != filename:
         raise ConfigError("callbacks", "a checkpoint stays in its folder", got=filename, allowed="a name such as best")
     return Path(dirpath, f"{filename}.ckpt")
-
-
-def _check_share(name: str, max_share: float) -> None:
-    require(0 < max_share <= 1, f"callbacks.{name}.max_share", max_share, "above 0, at most 1 (each time)")
 
 
 def _check_interval(name: str, value: Any, kind: Any) -> None:
