@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 
+from regraft.core.errors import ConfigError
 from regraft.core.image_spec import CROP_MODES, ImageSpec
 from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
@@ -12,7 +13,7 @@ from regraft.deployment.export import hf_hub
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm as timm_backbones
-from regraft.models.heads import Cosine, Linear
+from regraft.models.heads import Cosine, Ensemble, Linear
 from regraft.tasks.rescaled import Rescaled
 
 TIMM = {"_target_": "regraft.models.backbones.timm.build"}
@@ -53,6 +54,25 @@ def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, n
     assert [*config["mean"], *config["std"]] == [0.4] * num_channels + [0.2] * num_channels
     assert json.loads((tmp_path / "config.json").read_text())["label_names"] == ["ant", "bee", "wasp"]
     assert "| test/acc | 0.5000 |" in (tmp_path / "README.md").read_text()
+
+
+def test_an_ensemble_of_linear_heads_is_one_linear_layer(tmp_path):
+    backbone = timm_backbones.build(name="test_vit", weights=None, image_size=96, num_channels=1)
+    heads = [Rescaled(linear(backbone), [10.0, 20.0, 30.0], [1.0, 2.0, scale]) for scale in (3.0, 5.0)]
+    model = trained(backbone, Ensemble(heads))
+    hf_hub.write(model, described(model, TIMM | {"name": "test_vit"}), tmp_path)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.randn(2, 1, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.network(images))
+
+
+def test_an_ensemble_of_networks_is_refused(tmp_path):
+    backbone = timm_backbones.build(name="test_vit", weights=None, image_size=96, num_channels=1)
+    model = trained(backbone, linear(backbone))
+    metadata = described(model, {"members": [TIMM, TIMM]})
+    with pytest.raises(ConfigError, match=r"a folder holds one network, and this ensemble has 2\. Use format=onnx"):
+        hf_hub.write(model, metadata, tmp_path)
 
 
 def test_a_model_of_numbers_gives_them_in_their_units(tmp_path):

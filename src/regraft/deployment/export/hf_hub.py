@@ -8,16 +8,15 @@ from typing import Any
 
 import timm
 from timm.models import save_for_hf
-from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
 from regraft.core.image_spec import ImageSpec
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.export.linear import linear_tensors
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import LITE, model_card
 from regraft.deployment.export.program import Runner
-from regraft.models.heads import Linear
-from regraft.tasks.rescaled import Rescaled
+from regraft.models.from_config import MEMBERS
 
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Use format=onnx or format=torch_export for any network, or format=safetensors for its weights."
@@ -62,9 +61,9 @@ def runner(folder: Path) -> Runner:
 
 def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) -> Any:
     name = _timm_name(metadata)
-    head, classifier_tensors = _linear(model.network.head)
+    classifier_tensors = linear_tensors(model.network.head)
     if classifier_tensors is None:
-        reason = f"timm's models end in one linear layer, this head is {type(head).__name__}"
+        reason = f"timm's models end in one linear layer, this head is {type(model.network.head).__name__}"
         raise ConfigError("format=hf", reason, fix=_ELSE)
     options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
     config = timm.get_pretrained_cfg(name)
@@ -83,23 +82,10 @@ def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) ->
     return converted.eval()
 
 
-def _linear(head: nn.Module) -> tuple[nn.Module, dict[str, Tensor] | None]:
-    """Returns a head, and the tensors of the linear layer that does the same; None if there is none.
-
-    That of numbers has the units of the targets.
-    """
-    inner = head.head if isinstance(head, Rescaled) else head
-    if not isinstance(inner, Linear):
-        return inner, None
-    tensors = dict(inner.classifier.state_dict())
-    if isinstance(head, Rescaled):
-        std = head.target_std.double()
-        weight, bias = (tensors[name].double() for name in ("weight", "bias"))
-        tensors = {"weight": (weight * std[:, None]).float(), "bias": (bias * std + head.target_mean).float()}
-    return inner, tensors
-
-
 def _timm_name(metadata: ExportMetadata) -> str:
+    if MEMBERS in metadata.architecture:
+        num = len(metadata.architecture[MEMBERS])
+        raise ConfigError("format=hf", f"a folder holds one network, and this ensemble has {num}", fix=_ELSE)
     target, name = metadata.architecture["_target_"], str(metadata.architecture.get("name"))
     if target.startswith(LITE):
         return f"tf_{target.removeprefix(LITE)}"

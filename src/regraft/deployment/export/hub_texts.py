@@ -21,6 +21,7 @@ from regraft.deployment.export.text_card import text_card
 from regraft.models.backbones.text.layers import Stage
 from regraft.models.backbones.text.library import new_model, quiet, transformers
 from regraft.models.backbones.text.pooling import Pool
+from regraft.models.from_config import MEMBERS
 from regraft.models.heads import Linear, Standardised
 from regraft.models.stage_outputs import TappedBackbone
 from regraft.tasks.rescaled import Rescaled
@@ -37,6 +38,9 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
     """
     backbone, spec = model.network.backbone, model.input_spec
     assert isinstance(spec, TextSpec), "another modality has another layout"
+    if MEMBERS in metadata.architecture:
+        num = len(metadata.architecture[MEMBERS])
+        raise ConfigError("format=hf", f"a folder holds one network, and this ensemble has {num}", fix=_ELSE)
     stages = backbone.untapped_stages
     first, *_, last = [*stages.values()] * 2
     if not isinstance(first, Stage):
