@@ -142,7 +142,12 @@ def test_rows_that_cannot_be_read_keep_their_place():
     ("make", "options", "message"),
     [
         (lambda: None, {}, r"^input: there is no file or folder t\.csv.*a text a line"),
-        (lambda: Path("t.csv").mkdir(), {}, r"^input: t\.csv is a folder"),
+        (
+            lambda: Path("t.csv").mkdir(),
+            {},
+            r"^input: no text in folder t\.csv, which is empty\. Text ext",
+        ),
+        (lambda: Path("t.csv").mkdir(), {"columns": ["text"]}, r"^column: .*t\.csv has a text in each file and no col"),
         (lambda: Path("t.csv").write_text("a,b\n1,2\n"), {}, r"^column: t\.csv has no column called text, sentence"),
         (lambda: Path("t.csv").write_text("text,b\nx,2\n"), {"columns": ["body"]}, r"^column: .*body.*text, b"),
         (lambda: Path("t.csv").write_bytes(b""), {}, r"^input: t\.csv is empty"),
@@ -152,6 +157,23 @@ def test_what_has_no_texts_is_a_sentence(make, options, message):
     make()
     with pytest.raises((ValueError, OSError), match=message):
         find_texts("t.csv", {}, **options)
+
+
+def test_a_folder_or_a_glob_has_a_text_in_each_file():
+    for path, content in {"t/a.txt": b"a good\nfilm", "t/deep/b.txt": b"\xff", "t/c.jpg": b"\xff\xd8"}.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content)
+    found = find_texts("t", {})
+    assert (found.num, [each.name for each in found.inputs]) == (2, ["t/a.txt", "t/deep/b.txt"])
+    assert found.notes == ("Skipped in t: 1 with another extension (c.jpg).",)
+    first, second = word_model().predict(Path("t"))
+    assert (first.class_name, first.error) == ("positive", None)
+    assert second.error == "it has bytes that don't fit the encoding (line 1: b'\\xff')"
+    Path("t/d.csv").write_text("text,label\nbad,1\n")
+    assert named("t/*.txt") == ["t/a.txt"]
+    assert named("t/**/*.[tc]*[tv]") == ["bad", "t/a.txt", "t/deep/b.txt"]
+    with pytest.raises(ConfigError, match=r"^input: nothing matches t/\*\.md"):
+        named("t/*.md")
 
 
 def test_lines_have_no_columns():

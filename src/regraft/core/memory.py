@@ -20,7 +20,7 @@ def memory_bytes(device: torch.device) -> int:
     return min(physical, int(limit)) if limit.isdigit() else physical
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error says that there is no memory for a tensor, on the CPU or on a device."""
     # On the CPU torch raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
+from torch import Tensor
 
 from helpers.serving_photos import LIMITS
 from helpers.small_texts import word_model
+from regraft.deployment.network import TrainedNetwork
 from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
 
@@ -88,3 +91,29 @@ def test_the_pages_are_of_texts(ask):
     assert "JSON.stringify({ texts: [text] })" in ask("GET", "/page.js").text
     body = ask("GET", "/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]
     assert list(body["content"]) == ["application/json"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (MemoryError(), "The server is out of memory; send fewer texts, or shorter ones."),
+        (RuntimeError("index out of range"), "The text can't be predicted; the server's log says why."),
+    ],
+)
+def test_a_text_that_fails_has_its_own_error_and_alone_a_status(ask, monkeypatch, failure, sentence):
+    usual = TrainedNetwork.probabilities
+
+    def failing(self: TrainedNetwork, views: Tensor) -> Tensor:
+        if views.shape[1] > 8:
+            raise failure
+        return usual(self, views)
+
+    monkeypatch.setattr(TrainedNetwork, "probabilities", failing)
+    long = "good film " * 5
+    answer = ask("POST", "/predict", json={"texts": ["good", long]})
+    assert answer.status_code == 200
+    good, failed = answer.json()["predictions"]
+    assert (good["class_name"], good["error"]) == ("positive", None)
+    assert (failed["class_name"], failed["error"]) == (None, sentence)
+    alone = ask("POST", "/predict", json={"texts": [long]})
+    assert (alone.status_code, alone.json()["detail"]) == (503, sentence)

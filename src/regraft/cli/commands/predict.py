@@ -155,7 +155,8 @@ COMMAND = Command(
     ),
     details=f"""
 The data that the run was trained on isn't needed. The exit status is 1 only if nothing could be predicted.
-Texts: input=TABLE.csv|.tsv|.jsonl|.parquet [column=NAME], input=FILE with a text a line, or text="A text".
+Texts: input=TABLE.csv|.tsv|.jsonl|.parquet [column=NAME], input=FILE with a text a line, input=FOLDER|GLOB
+with a text in each file, or text="A text".
 {RUN_REFERENCE}""",
     config_name="predict",
     takes_run=True,

@@ -17,6 +17,7 @@ FAULTS = {
     "closed": ("data.root", "can't be read", "Replace them"),
 }
 """By kind: the config key, what the files have, and the fix."""
+_SINGULAR = {"have": "has", "are": "is"}
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -27,6 +28,12 @@ class TextFileError(Exception):
         super().__init__(f"{FAULTS[kind][1]} ({detail})" if detail else FAULTS[kind][1])
         self.kind = kind
         self.detail = detail
+
+    @property
+    def of_one(self) -> str:
+        """What is wrong, said of a single file."""
+        verb, _, rest = str(self).partition(" ")
+        return f"it {_SINGULAR.get(verb, verb)} {rest}"
 
 
 def is_text(head: bytes) -> bool:

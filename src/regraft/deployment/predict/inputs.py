@@ -15,6 +15,7 @@ from regraft.data.shards.headers import is_tar, read_headers
 from regraft.data.shards.member import Member, state_of
 from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
+from regraft.data.sources.tree import FileKind
 
 STDIN = "-"
 _CHUNK_BYTES = 65_536
@@ -104,7 +105,13 @@ def _inputs(images: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
 
 
 def _of_folder(folder: Path) -> Inputs:
-    paths, found = scan_images(folder, IMAGES)
+    paths, notes = files_in(folder, IMAGES)
+    return _inputs([NamedPath(str(folder / path), folder / path) for path in paths], notes)
+
+
+def files_in(folder: Path, kind: FileKind) -> tuple[list[str], list[str]]:
+    """Returns the paths of the files of a kind in a folder, at any depth, and notes on what is left out."""
+    paths, found = scan_images(folder, kind)
     faults = [fault.sentence for fault in found.errors]
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
@@ -115,18 +122,29 @@ def _of_folder(folder: Path) -> Inputs:
         raise ConfigError("input", " ".join(faults))
     if not paths:
         there = f"; it holds {', '.join(apart)}" if apart else ", which is empty"
-        extensions = ", ".join(sorted(EXTENSIONS))
-        what = f"no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}"
-        raise ConfigError("input", what)
+        extensions = f"{kind.noun.capitalize()} extensions: {', '.join(sorted(kind.extensions))}"
+        raise ConfigError("input", f"no {kind.noun} in folder {readable(str(folder))}{there}. {extensions}")
     skipped = [f"Skipped in {readable(str(folder))}: {', '.join(apart)}."] if apart else []
-    return _inputs(
-        [NamedPath(str(folder / path), folder / path) for path in paths],
-        [*(f"input: {fault}" for fault in faults), *skipped],
-    )
+    return paths, [*(f"input: {fault}" for fault in faults), *skipped]
 
 
 def _of_glob(pattern: str) -> Inputs:
     """Returns the files that a pattern matches, with any extension."""
+    files, notes = files_matching(pattern, "jpg")
+    tars = [Path(name) for name in files if is_tar(name)]
+    if not tars:
+        return _inputs([NamedPath(name, Path(name)) for name in files], notes)
+    images, of_tars = _of_tars(tars)
+    others = [NamedPath(name, Path(name)) for name in files if not is_tar(name)]
+    return _inputs([*images, *others], [*of_tars, *notes])
+
+
+def files_matching(pattern: str, extension: str) -> tuple[list[str], list[str]]:
+    """Returns the files that a pattern matches, and notes on what is left out.
+
+    Args:
+        extension: of files that may be meant, for a hint.
+    """
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib's takes relative patterns only)
     # pathlib's is_dir raises if a folder may not be read.
     folders = [name for name in found if os.path.isdir(name)]  # noqa: PTH112
@@ -135,16 +153,11 @@ def _of_glob(pattern: str) -> Inputs:
         fix = "In a glob, ** stands for folders at any depth."
         raise ConfigError("input", f"nothing matches {readable(pattern)}", fix=fix)
     matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
-    fix = "Give the folder itself, or a glob that ends in /**/*.jpg."
+    fix = f"Give the folder itself, or a glob that ends in /**/*.{extension}."
     if not files:
         raise ConfigError("input", f"{matched} and no file", fix=fix)
     note = f"Skipped: {matched}, which aren't searched. {fix}"
-    tars = [Path(name) for name in files if is_tar(name)]
-    if not tars:
-        return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
-    images, notes = _of_tars(tars)
-    others = [NamedPath(name, Path(name)) for name in files if not is_tar(name)]
-    return _inputs([*images, *others], [*notes, *([note] if folders else [])])
+    return files, [note] if folders else []
 
 
 def _of_tars(paths: Sequence[Path]) -> tuple[list[NamedPath], list[str]]:

@@ -1,19 +1,23 @@
-"""Finds the texts of `input=`: a file with a text a line, a table, or lines on stdin. Imports no torch."""
+"""Finds the texts of `input=`: a file with a text a line, tables, text files, or lines on stdin. Imports no torch."""
 
+import itertools
+import os
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
 from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
+from regraft.data.sources.text_folder import TEXTS
 from regraft.data.tables.columns import Given, inputs_of
 from regraft.data.tables.faults import reason_of
 from regraft.data.tables.reading import SUFFIXES, Table, open_table, text_of
 from regraft.data.text.cleaning import joined
-from regraft.deployment.predict.inputs import STDIN, expanded, require_there
+from regraft.data.text.files import TextFileError, read_text
+from regraft.deployment.predict.inputs import STDIN, expanded, files_in, files_matching, require_there
 from regraft.deployment.reader import FoundInputs, NamedInput
 
 _CHUNK_BYTES = 65_536
@@ -25,7 +29,8 @@ def find_texts(path: str, data: Mapping[str, Any], columns: Sequence[str] | None
     """Returns the texts of `input=`.
 
     Args:
-        path: a table, by its suffix; else a file with a text a line; or `-`, for such lines on stdin.
+        path: a table, by its suffix; another file, with a text a line; a folder, whose text files are a text each, at
+            any depth; a glob, of tables and of such text files; or `-`, for lines on stdin.
         data: the options of the run's data config, whose column of texts is that of a table that has it.
         columns: of the texts in a table; None for the run's, or those that are found.
     """
@@ -34,12 +39,45 @@ def find_texts(path: str, data: Mapping[str, Any], columns: Sequence[str] | None
         return FoundInputs(_of_lines(cast(BufferedReader, sys.stdin.buffer), "stdin"))
     require_there(path)
     file = Path(expanded(path))
+    if file.is_dir():
+        _require_no_columns(columns, f"{readable(path)} has a text in each file")
+        names, notes = files_in(file, TEXTS)
+        return FoundInputs(_whole([file / name for name in names], data), len(names), tuple(notes))
+    if not os.path.lexists(file):
+        return _of_glob(str(file), data, columns)
     if not file.is_file():
-        raise ConfigError("input", f"{readable(path)} is a folder", fix="Give a table, or a file with a text a line.")
-    if file.suffix.lower() in SUFFIXES and file.suffix.lower() != ".txt":
+        raise ConfigError(
+            "input", f"{readable(path)} is not a regular file", fix="Give its lines on stdin, with input=-."
+        )
+    if _is_table(file):
         return _of_table(file, data, columns)
     _require_no_columns(columns, f"{readable(path)} has a text a line")
     return FoundInputs(_of_file(file))
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".txt"
+
+
+def _of_glob(pattern: str, data: Mapping[str, Any], columns: Sequence[str] | None) -> FoundInputs:
+    names, notes = files_matching(pattern, "txt")
+    paths = [Path(name) for name in names]
+    tables = [path for path in paths if _is_table(path)]
+    if not tables:
+        _require_no_columns(columns, f"what {readable(pattern)} matches has a text in each file")
+        return FoundInputs(_whole(paths, data), len(paths), tuple(notes))
+    found = [_of_table(path, data, columns).inputs for path in tables]
+    rest = _whole([path for path in paths if path not in tables], data)
+    return FoundInputs(itertools.chain(*found, rest), None, tuple(notes))
+
+
+def _whole(paths: Iterable[Path], data: Mapping[str, Any]) -> Iterator[NamedInput]:
+    """Yields the text of each file; what can't be read has its reason as its prediction."""
+    for path in paths:
+        try:
+            yield NamedInput(str(path), joined([read_text(path, str(data.get("encoding") or "utf-8"))]))
+        except TextFileError as error:
+            yield NamedInput(str(path), ValueError(error.of_one))
 
 
 def _require_no_columns(columns: Sequence[str] | None, why: str) -> None:

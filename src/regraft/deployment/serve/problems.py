@@ -20,7 +20,7 @@ _PROBLEMS: dict[int, str | dict[str, str]] = {
         "text": "Too many bytes or texts, or a text is too long",
     },
     415: {"image": "Not a photo, or a damaged one", "text": "Not JSON"},
-    503: "Too many requests are waiting; try again",
+    503: "Too many requests are waiting, or the server is out of memory; try again",
 }
 
 

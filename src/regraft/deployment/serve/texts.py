@@ -12,7 +12,7 @@ from regraft.deployment.classifier import Classifier
 from regraft.deployment.serve.limits import Limits
 from regraft.deployment.serve.problems import problems
 from regraft.deployment.serve.responses import PredictResponse
-from regraft.deployment.serve.text_worker import TextWorker
+from regraft.deployment.serve.text_worker import FailedTextError, TextWorker
 
 _BODY = {
     "required": True,
@@ -42,7 +42,11 @@ def add_texts(app: FastAPI, model: Classifier, limits: Limits) -> TextWorker:
     )
     async def predict(request: Request) -> PredictResponse:
         """Send one text or several, as the list `texts` of a JSON object. A text that is empty has its own error."""
-        return PredictResponse(predictions=await worker.predict(_texts(await _body(request, limits), limits)))
+        texts = _texts(await _body(request, limits), limits)
+        try:
+            return PredictResponse(predictions=await worker.predict(texts))
+        except FailedTextError as error:
+            raise HTTPException(503, str(error)) from error
 
     return worker
 
