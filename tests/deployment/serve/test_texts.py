@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from torch import Tensor
 
 from helpers.serving_photos import LIMITS
