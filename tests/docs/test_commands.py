@@ -29,6 +29,10 @@ NOT_RUN = {
         "regraft serve run=last",
         "curl -F photos=@one.jpg -F photos=@two.jpg http://127.0.0.1:8000/predict",
     ],
+    "docs/how-to/shards.md": [
+        "pip install 'regraft[webdataset]'",
+        "regraft train data=webdataset 'data.urls=pipe:aws s3 cp s3://bucket/photos-{000000..000127}.tar -'",
+    ],
     "docs/how-to/slurm.md": [
         "sbatch train.sh",
         "pip install 'regraft[submitit]'",
