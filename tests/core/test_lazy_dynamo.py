@@ -20,6 +20,9 @@ def compiler(tmp_path, monkeypatch):
     (tmp_path / "compiler" / "__init__.py").write_text(
         "from compiler import config\n"
         "imports = 1\n"
+        "allowed = []\n"
+        "constant = []\n"
+        "allow_in_graph, assume_constant_result = allowed.append, constant.append\n"
         "def disable(fn, recursive=True, reason=None):\n    return lambda *given: ('disabled', fn(*given))\n"
     )
     (tmp_path / "compiler" / "config.py").write_text("value = []\n")
@@ -41,6 +44,15 @@ def test_what_is_needed_where_nothing_is_compiled_imports_nothing(compiler):
     assert compiler.disable(reason="of its shapes")(abs)(-1) == 1
     assert not hasattr(compiler, "__file__")
     assert not is_imported()
+
+
+def test_a_function_is_marked_once_the_package_is_there(compiler):
+    assert compiler.allow_in_graph(abs) is abs
+    assert compiler.assume_constant_result(len) is len
+    assert not is_imported()
+    assert compiler.imports
+    package = importlib.import_module("compiler")
+    assert (package.allowed, package.constant) == ([abs], [len])
 
 
 def test_another_name_is_that_of_the_package(compiler):

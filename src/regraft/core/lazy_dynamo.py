@@ -1,6 +1,6 @@
 """A stand-in for `torch._dynamo` until something is compiled, as importing that takes a quarter of a command's start.
 
-torchvision, timm, Lightning and torch's optimizers all import it, for names that matter to compiled code alone.
+torchvision, timm, transformers, Lightning and torch's optimizers import it, for names that matter to compiled code.
 `tests/core/test_lazy_dynamo.py` has a test for each of them.
 """
 
@@ -23,8 +23,7 @@ def import_dynamo_lazily() -> None:
     Only for a process of our own.
     """
     if _NAME not in sys.modules:
-        stand_in = sys.modules[_NAME] = _StandIn(_NAME)
-        stand_in.__path__ = []  # so that its submodules are looked for
+        sys.modules[_NAME] = _StandIn(_NAME)
         sys.meta_path.insert(0, _Submodules())
 
 
@@ -36,6 +35,18 @@ class _StandIn(ModuleType):
     """Does what `torch._dynamo` does where nothing is compiled; any other of its names imports it."""
 
     OptimizedModule = _OptimizedModule
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # so that its submodules are looked for
+        self.marked: list[tuple[str, Callable[..., Any]]] = []
+        self.allow_in_graph = functools.partial(self._mark, "allow_in_graph")
+        self.assume_constant_result = functools.partial(self._mark, "assume_constant_result")
+
+    def _mark(self, mark: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function, which is marked once `torch._dynamo` is imported."""
+        self.marked.append((mark, fn))
+        return fn
 
     @staticmethod
     def graph_break(msg: str = "") -> None:
@@ -66,9 +77,13 @@ class _StandIn(ModuleType):
 
 
 def _imported() -> ModuleType:
-    if isinstance(sys.modules.get(_NAME), _StandIn):
+    stand_in = sys.modules.get(_NAME)
+    if isinstance(stand_in, _StandIn):
         del sys.modules[_NAME]
-    return importlib.import_module(_NAME)
+    module = importlib.import_module(_NAME)
+    for mark, fn in stand_in.marked if isinstance(stand_in, _StandIn) else ():
+        getattr(module, mark)(fn)
+    return module
 
 
 class _Submodules(MetaPathFinder):

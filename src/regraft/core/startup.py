@@ -43,6 +43,7 @@ def take_over_process() -> None:
     leave_out("huggingface_hub", "huggingface_hub.utils", importer="timm.models._hub")
     leave_out("triton", "triton.runtime", "triton.runtime.jit", importer="torch.utils.flop_counter")
     leave_out("torch._dynamo.utils", importer="torchvision.ops.roi_align")
+    leave_out("torch._dynamo._trace_wrapped_higher_order_op", importer="transformers.masking_utils")
     import_dynamo_lazily()
 
 
