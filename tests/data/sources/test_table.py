@@ -309,6 +309,35 @@ def test_a_row_for_each_label_of_an_image(photos: Path, caplog: pytest.LogCaptur
     assert "add task=multilabel if each is one of several labels of its file" in messages[-1]
 
 
+def test_rows_may_say_that_a_label_is_absent(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    header = "ImageID,Source,LabelName,Confidence"
+    rows = [
+        *[("photo000", "v", "cat", 1), ("photo000", "v", "dog", 0), ("photo001", "v", "dog", 0)],
+        *[("photo001", "v", "cat", 0), ("photo002", "v", "dog", 1), ("photo000", "v", "bird", 1)],
+    ]
+    path = table(photos / "a.csv", rows, header)
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(path, task="multilabel")
+    assert splits.class_names == ("bird", "cat", "dog")
+    assert splits.train.labels.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert "whether the label is there: Confidence" in caplog.text
+    assert read(path, task="multilabel", present="").train.labels.tolist() == [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
+    assert TableSource(path=str(path), present="Confidence").find_task() == ("multilabel", "data.present is given")
+    with pytest.raises(ConfigError, match=r"data\.present: got 'Confidence'; only rows of one of several labels say"):
+        read(path, present="Confidence")
+    (message,) = errors_of(table(photos / "a.csv", [*rows, ("photo002", "v", "dog", 0)], header), task="multilabel")
+    assert "1 row of a.csv with a label that another row says is absent: line 6 (photo002.png)" in message
+    (message,) = errors_of(
+        table(photos / "a.csv", [*rows, ("photo003", "v", "dog", 0.5)], header), task="multilabel", present="Confidence"
+    )
+    assert "a value other than 1 and 0 for whether the label is there: line 8 (0.5)" in message
+
+
+def test_a_column_of_0_and_1_beside_columns_of_labels_is_one_of_them(photos: Path) -> None:
+    rows = [(name, number % 2, number // 2) for number, name in enumerate(named(0, 1, 2, 3))]
+    assert read(table(photos / "a.csv", rows, "image,present,cat"), task="multilabel").class_names == ("present", "cat")
+
+
 def test_names_that_differ_in_case_alone_are_warned_of(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [(name, label) for name, label in zip(named(0, 1, 2), ["cat|dog", "Cat|bird", "dog|bird"], strict=True)]
     with caplog.at_level(logging.WARNING, "regraft"):

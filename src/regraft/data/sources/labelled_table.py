@@ -3,6 +3,7 @@
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -114,7 +115,7 @@ class LabelledTable:
 
     def find_task(self) -> tuple[str, str]:
         """Returns the task that the options or the labels of the training table are plainly for, and why."""
-        for task, (key, value, _) in self._of_one_task.items():
+        for task, key, value, _ in self._of_one_task:
             if value:
                 return task, f"data.{key} is given"
         return self._looks.task, self._looks.why
@@ -164,12 +165,13 @@ class LabelledTable:
         return ColumnLabels(columns, is_binary=self._task == "multilabel")
 
     @property
-    def _of_one_task(self) -> dict[str, tuple[str, str | None, str]]:
-        """The options that are for one task alone: by task a key, its value, and what has it."""
-        return {
-            "multilabel": ("separator", self._separator, "several labels in a cell have a separator"),
-            "regression": ("unit", self._unit, "numbers have a unit"),
-        }
+    def _of_one_task(self) -> list[tuple[str, str, str | None, str]]:
+        """The options that are for one task alone: the task, a key, its value, and what has it."""
+        return [
+            ("multilabel", "separator", self._separator, "several labels in a cell have a separator"),
+            ("multilabel", "present", self._given.present, "rows of one of several labels say whether it is there"),
+            ("regression", "unit", self._unit, "numbers have a unit"),
+        ]
 
     @property
     def _check(self) -> str:
@@ -184,7 +186,7 @@ class LabelledTable:
         """
         from regraft.data.sources.base import Splits
 
-        for task, (key, value, what) in self._of_one_task.items():
+        for task, key, value, what in self._of_one_task:
             if value and task != self._task:
                 fix = f"Use task={task}, or leave it out."
                 raise ConfigError(f"data.{key}", f"only {what}, and the task is {self._task}", got=value, fix=fix)
@@ -210,6 +212,8 @@ class LabelledTable:
         collected = Collected(are_files=inputs.are_files)
         for table, split in self._tables:
             roles, _ = self._roles[table.path]
+            if self._task != "multilabel":
+                roles = replace(roles, present=None)
             make_labels = partial(self._make_labels, roles.labels)
             collected.read(table, roles, split, inputs.readers(table), make_labels)
             _log_roles(table, roles, "files" if inputs.are_files else f"{inputs.noun}s")
@@ -253,6 +257,7 @@ def labels_of(rows: Rows, kept: np.ndarray, names: Sequence[str]) -> "Tensor":
 def _log_roles(table: Table, roles: Roles, what: str) -> None:
     named = {what: ", ".join(roles.inputs), "labels": ", ".join(roles.labels), "split": roles.split}
     named |= {"group": roles.group, "weight": roles.weight, "slices": ", ".join(roles.slices)}
+    named |= {"whether the label is there": roles.present}
     taken = "; ".join(f"{what}: {readable(name)}" for what, name in named.items() if name)
     unused = [readable(name) for name in table.columns if name and name not in roles.columns]
     _log.info("%s: the columns are %s%s.", table.path, taken, f"; not used: {listed(unused)}" if unused else "")

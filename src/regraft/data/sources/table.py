@@ -107,6 +107,7 @@ class TableSource(LabelledTable):
         split: column that says train, val or test.
         group: column of what mustn't be in two splits, such as a patient.
         weight: column of the weights of training images.
+        present: where each row has one of several labels, column that says by 1 and 0 whether that is there.
         slices: other columns, whose values images are evaluated by.
         trust: folders that paths may lead to besides `root`; only a command line can say it.
 
@@ -125,6 +126,7 @@ class TableSource(LabelledTable):
         split: str | None = None,
         group: str | None = None,
         weight: str | None = None,
+        present: str | None = None,
         slices: Sequence[str] = (),
         separator: str | None = None,
         delimiter: str | None = None,
@@ -136,7 +138,7 @@ class TableSource(LabelledTable):
     ) -> None:
         super().__init__(
             path,
-            Given("image", image, label, split, group, weight, slices),
+            Given("image", image, label, split, group, weight, slices, present),
             separator=separator,
             delimiter=delimiter,
             encoding=encoding,

@@ -123,6 +123,9 @@ class Collected:
             file = self.rows[first_split].inputs[first]
             names = single.get(first_split)
             joined = None if names is None else {names[first]}
+            of_first = self.rows[first_split]
+            if names is not None and hash((file, names[first])) in of_first.absent:
+                self._faults_of[first_split].add("contradiction", of_first.numbers[first], file, file=file)
             for split, row in places[1:]:
                 rows = self.rows[split]
                 if rows.inputs[row] != file:  # two files with the same hash
@@ -134,7 +137,9 @@ class Collected:
                     kind = self._kind(rows, first, row)
                 elif rows.roles.group is not None and rows.groups.codes[first] != rows.groups.codes[row]:
                     kind = "other_group"
-                elif names[row] not in joined:
+                elif hash((file, names[row])) in rows.absent:
+                    kind = "contradiction"
+                elif names[row] not in joined or (not names[row] and rows.roles.present is not None):
                     joined.add(names[row])
                     self.num_joined += 1
                     continue

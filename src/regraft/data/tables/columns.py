@@ -10,7 +10,7 @@ from regraft.data.findings import readable
 from regraft.data.sources.layout import names_split
 from regraft.data.tables.reading import Table, first_rows, text_of
 from regraft.data.tables.rows import Roles
-from regraft.data.tables.targets import Looks, is_binary_column, looks_of
+from regraft.data.tables.targets import BadValueError, Looks, is_binary_column, looks_of, number_in
 
 _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "image": (
@@ -31,6 +31,7 @@ _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "split": (("split",), ("subset", "partition", "data_split", "set", "phase", "usage")),
     "group": (("group",),),
     "weight": (("weight", "sample_weight"),),
+    "present": (("confidence", "present", "is_present"),),
 }
 """Names that columns are found by, the more certain ones first; only their letters and digits count, without case."""
 _MIN_WORDS = 3
@@ -45,6 +46,7 @@ class Given:
 
     Attributes:
         role: what an input is, `image` or `text`.
+        present: where each row has one of several labels, what says by 1 and 0 whether that is there.
     """
 
     role: str
@@ -54,6 +56,7 @@ class Given:
     group: str | None = None
     weight: str | None = None
     slices: Sequence[str] = ()
+    present: str | None = ""
 
 
 def roles_of(
@@ -94,11 +97,18 @@ def roles_of(
         labels, looks = _labels(table, named, {*inputs, *found.values(), *slices}, is_needed=split != "test")
     except ConfigError as error:
         errors.append(error)
-    others = [(given.role, name) for name in inputs] + [(role, found[role]) for role in ("split", "weight")]
+    present = one("present", given.present) if len(labels) == 1 else None
+    if present is not None and given.present is None and not _may_say_presence(present, {*inputs, *labels}, table):
+        present = None
+    others = (
+        [(given.role, name) for name in inputs]
+        + [(role, found[role]) for role in ("split", "weight")]
+        + [("present", present)]
+    )
     errors += _shared(others, labels)
     if errors:
         return None, looks, errors
-    return Roles(inputs, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
+    return Roles(inputs, labels, found["split"], found["group"], found["weight"], tuple(slices), present), looks, []
 
 
 def inputs_of(table: Table, given: Given) -> tuple[str, ...]:
@@ -233,6 +243,18 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
     cells = list(zip(*first_rows(table, left), strict=True))
     binary = [name for name, column in zip(left, cells, strict=False) if is_binary_column(column)]
     return binary if len(binary) > 1 else []
+
+
+def _may_say_presence(column: str, others: set[str], table: Table) -> bool:
+    """Whether a column that is called after what says it holds nothing but 0 and 1, and isn't something else."""
+    return column not in others and all(_is_zero_or_one(cell) for (cell,) in first_rows(table, [column]))
+
+
+def _is_zero_or_one(cell: Any) -> bool:
+    try:
+        return number_in(cell) in (0, 1)
+    except BadValueError:
+        return False
 
 
 def _holds_splits(column: str, table: Table) -> bool:

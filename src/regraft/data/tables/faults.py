@@ -45,6 +45,8 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "no_split": ("data.split", "no split", "Fill them in"),
     "no_group": ("data.group", "no group", "Fill them in"),
     "bad_weight": ("data.weight", "a weight that isn't a number above 0", "Correct them"),
+    "contradiction": ("data.present", "a label that another row says is absent", "Keep one of the rows"),
+    "bad_presence": ("data.present", "a value other than 1 and 0 for whether the label is there", "Write 1 or 0"),
     "other_label": ("data.path", "the file of an earlier row with another label", _OTHER_LABEL),
     "same_label": ("data.path", "the file of an earlier row with the same label", "Remove them"),
     "other_group": ("data.group", "the file of an earlier row in another group", "Write the same group"),

@@ -22,6 +22,7 @@ class Roles:
 
     Attributes:
         inputs: the column of the files, or those of the texts.
+        present: where each row has one of several labels, what says by 1 and 0 whether that is there.
     """
 
     inputs: tuple[str, ...]
@@ -30,11 +31,12 @@ class Roles:
     group: str | None = None
     weight: str | None = None
     slices: tuple[str, ...] = ()
+    present: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """All columns, each once."""
-        named = [*self.inputs, *self.labels, self.split, self.group, self.weight, *self.slices]
+        named = [*self.inputs, *self.labels, self.split, self.group, self.weight, self.present, *self.slices]
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -48,6 +50,7 @@ class Row(NamedTuple):
     group: str
     weight: float
     slices: Sequence[str]
+    is_present: bool = True
 
 
 class InputReader(Protocol):
@@ -70,6 +73,7 @@ class Rows:
     Attributes:
         numbers: of the rows in their table.
         hashes: of the inputs.
+        absent: hashes of inputs, each with a label that a row says it hasn't.
     """
 
     roles: Roles
@@ -79,6 +83,7 @@ class Rows:
     hashes: array = field(default_factory=lambda: array("q"))
     groups: Coded[str] = field(default_factory=Coded)
     weights: array = field(default_factory=lambda: array("f"))
+    absent: set[int] = field(default_factory=set)
     slices: list[Coded[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,7 +98,9 @@ class Rows:
         self.numbers.append(row.number)
         self.hashes.append(hash(row.input))
         if self.labels is not None:
-            self.labels.append(row.label)
+            self.labels.append(row.label if row.is_present else ())
+        if not row.is_present:
+            self.absent.update(hash((row.input, name)) for name in row.label)
         if self.roles.group is not None:
             self.groups.append(row.group)
         if self.roles.weight is not None:
@@ -129,8 +136,8 @@ class RowParser:
         self._at_inputs = [at[name] for name in roles.inputs]
         self._at_labels = [at[name] for name in roles.labels]
         self._at_slices = [at[name] for name in roles.slices]
-        self._at_split, self._at_group, self._at_weight = (
-            None if name is None else at[name] for name in (roles.split, roles.group, roles.weight)
+        self._at_split, self._at_group, self._at_weight, self._at_present = (
+            None if name is None else at[name] for name in (roles.split, roles.group, roles.weight, roles.present)
         )
         self._splits: dict[str, str | None] = {}
 
@@ -169,11 +176,17 @@ class RowParser:
             if not group:
                 faults.append(("no_group", name))
         if self._at_weight is not None:
-            weight = _weight(cells[self._at_weight])
+            weight = _value(cells[self._at_weight]) or 0.0
             if not weight > 0:
                 faults.append(("bad_weight", text_of(cells[self._at_weight])))
+        is_present = True
+        if self._at_present is not None:
+            value = _value(cells[self._at_present])
+            is_present = value != 0
+            if value not in (0, 1):
+                faults.append(("bad_presence", text_of(cells[self._at_present])))
         slices = [text_of(cells[place]) or _NO_VALUE for place in self._at_slices]
-        return Row(number, split or "train", found, label, group, weight, slices), name, faults
+        return Row(number, split or "train", found, label, group, weight, slices, is_present), name, faults
 
     def _split_of(self, cells: Sequence[Any]) -> str | None:
         if self._split is not None or self._at_split is None:
@@ -184,8 +197,9 @@ class RowParser:
         return self._splits[text]
 
 
-def _weight(cell: Any) -> float:
+def _value(cell: Any) -> float | None:
+    """Returns the number in a cell, None if there is none."""
     try:
-        return number_in(cell) or 0.0
+        return number_in(cell)
     except BadValueError:
-        return 0.0
+        return None
