@@ -128,3 +128,26 @@ def test_occurrences_count_up_in_the_order_of_the_epoch(num_replicas: int) -> No
     assert sorted(seen) == sorted(expected)
     assert max(occurrence for _, occurrence in seen) > 4
     assert len({number for keys in ranks for key in keys for number in key.draw_numbers}) == 30
+
+
+def test_the_order_of_more_samples_than_memory_should_hold_is_computed_for_each_batch(monkeypatch):
+    monkeypatch.setattr("regraft.data.sampler.MOST_IN_MEMORY", 100)
+    indices = torch.arange(0, 404, 2)  # 202
+    alone = list(TrainBatches(lambda epoch: shuffled_order(indices, 3, epoch), 202, 12))
+    assert np.array_equal(np.sort(np.concatenate([key.indices for key in alone])), indices.numpy())
+    for num_replicas in (2, 3):
+        ranks = [
+            list(
+                TrainBatches(
+                    lambda epoch: shuffled_order(indices, 3, epoch), 202, 12 // num_replicas, rank, num_replicas
+                )
+            )
+            for rank in range(num_replicas)
+        ]
+        for step, key in enumerate(alone[:-1]):
+            assert sorted(np.concatenate([keys[step].indices for keys in ranks])) == sorted(key.indices)
+    other = TrainBatches(lambda epoch: shuffled_order(indices, 3, epoch), 202, 12)
+    other.start_at(lambda: 5)
+    assert [key.indices.tolist() for key in other] == [key.indices.tolist() for key in alone[5:]]
+    other.set_epoch(1)
+    assert [key.indices.tolist() for key in other] != [key.indices.tolist() for key in alone[5:]]

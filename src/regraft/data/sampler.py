@@ -1,6 +1,10 @@
-"""Samplers of whole batches: which samples form which batch is a function of seed, epoch and rank alone."""
+"""Samplers of whole batches: which samples form which batch is a function of seed, epoch and rank alone.
+
+The sample at each position of an epoch is a function of seed, epoch and position, whatever the number of ranks.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,10 +13,27 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from regraft.core.errors import ConfigError
+from regraft.core.permutation import permuted
 from regraft.core.seeding import derive_seed
 from regraft.core.types import BatchKey
 
-Order = Callable[[int], Tensor]
+MOST_IN_MEMORY = 1 << 24
+"""Samples of an epoch whose order is drawn as a whole, 8 bytes for each; that of more is computed batch by batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedOrder:
+    """A random order that isn't in memory; `indices` are those of the samples, (num_samples,), int64."""
+
+    indices: Tensor
+    seed: int
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the indices at some positions of the order, int64 of the same shape."""
+        return self.indices.numpy()[permuted(self.seed, positions, len(self.indices))]
+
+
+Order = Callable[[int], Tensor | ComputedOrder]
 """Maps an epoch to the order of its samples, (num_samples,), int64."""
 
 _DRAWS_PER_OCCURRENCE = 1 << 32
@@ -25,8 +46,10 @@ def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Orde
     return partial(balanced_order, indices, labels, seed)
 
 
-def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor:
+def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor | ComputedOrder:
     """Returns each index once, in random order."""
+    if len(indices) > MOST_IN_MEMORY:
+        return ComputedOrder(indices, derive_seed(seed, "order", epoch))
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return indices[torch.randperm(len(indices), generator=generator)]
 
@@ -97,10 +120,17 @@ class TrainBatches(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
-        order = self._order(epoch).numpy()
+        drawn = self._order(epoch)
+        size = self._batch_size * self._num_replicas
+        if isinstance(drawn, ComputedOrder):
+            for step in range(self._first_step(), self._num_steps):
+                stop = min((step + 1) * size, len(drawn.indices))
+                indices = drawn.at(np.arange(step * size + self._rank, stop, self._num_replicas))
+                yield BatchKey(epoch, step, indices, indices)
+            return
+        order = drawn.numpy()
         # Unique in the epoch over all ranks: a sample that occurs twice is augmented in two ways.
         draw_numbers = order + count_occurrences(order) * _DRAWS_PER_OCCURRENCE
-        size = self._batch_size * self._num_replicas
         for step in range(self._first_step(), self._num_steps):
             own = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
             yield BatchKey(epoch, step, order[own], draw_numbers[own])

@@ -33,14 +33,23 @@ class Index:
     """Facts by path.
 
     Attributes:
-        rows: index of each path, file system encoded, in `facts`.
-        facts: (num_files,), FACTS.
+        names: the paths, file system encoded, joined by zero bytes: one object, however many there are.
+        facts: (num_files,), FACTS, in the order of the names.
         details: detail of a file's problem, by its index.
     """
 
-    rows: Mapping[bytes, int] = field(default_factory=dict)
+    names: bytes = b""
     facts: np.ndarray = field(default_factory=lambda: np.zeros(0, FACTS))
     details: Mapping[int, str] = field(default_factory=dict)
+
+    def rows_of(self, names: Sequence[bytes]) -> np.ndarray:
+        """Returns the index of each name in `facts`, (num_names,), int64; -1 for those that aren't there."""
+        if not len(self.facts):
+            return np.full(len(names), -1)
+        if b"\0".join(names) == self.names:  # usually the folder is the same as the last time
+            return np.arange(len(names))
+        rows = {name: row for row, name in enumerate(self.names.split(b"\0"))}
+        return np.array([rows.get(name, -1) for name in names], np.int64)
 
 
 _NUM_THREADS = 8
@@ -118,18 +127,21 @@ def logged_progress(num_files: int, message: str = "Checked %s of %s new images.
 
 def _known(root: Path, paths: Sequence[str], names: Sequence[bytes], index: Index) -> tuple[Read, np.ndarray]:
     """Returns the facts in the index, and which files it knows, (num_files,), bool."""
-    rows = np.array([index.rows.get(name, -1) for name in names], np.int64)
-    facts = np.zeros(len(paths), FACTS)
+    rows = index.rows_of(names)
     is_known = rows >= 0
-    facts[is_known] = index.facts[rows[is_known]]
+    if np.array_equal(rows, np.arange(len(index.facts))):
+        facts = index.facts
+    else:
+        facts = np.zeros(len(paths), FACTS)
+        facts[is_known] = index.facts[rows[is_known]]
     now = np.zeros((len(paths), len(_KEY)), np.uint64)
     for number in np.flatnonzero(is_known).tolist():
         now[number] = _key_of(root, paths[number])
-    then = np.stack([facts[name].astype(np.uint64) for name in _KEY], 1)
-    is_known &= (now == then).all(1)
+    for column, name in enumerate(_KEY):
+        is_known &= now[:, column] == facts[name].astype(np.uint64)
     facts[~is_known] = np.zeros((), FACTS)
-    row_numbers = {int(row): number for number, row in enumerate(rows.tolist()) if is_known[number]}
-    details = {row_numbers[row]: text for row, text in index.details.items() if row in row_numbers}
+    with_detail = np.flatnonzero(is_known & np.isin(rows, list(index.details)))
+    details = {int(number): index.details[int(rows[number])] for number in with_detail}
     return Read(facts, details, np.zeros(len(paths), bool)), is_known
 
 
@@ -165,10 +177,11 @@ def _keep(index_path: Path, names: Sequence[bytes], read: Read, is_known: np.nda
     """Writes the index, without files whose next change might go unnoticed."""
     is_old = read.facts["mtime_ns"] < started_ns - _TICK_NS
     is_read = ~np.isin(read.facts["problem"], [b"unreadable", b"closed"])
-    kept = np.flatnonzero((is_known | (read.is_fresh & is_old)) & is_read)
-    rows = {int(number): row for row, number in enumerate(kept)}
-    details = {rows[number]: text for number, text in read.details.items() if number in rows}
-    save(index_path, [names[number] for number in kept.tolist()], read.facts[kept], details)
+    is_kept = (is_known | (read.is_fresh & is_old)) & is_read
+    rows = is_kept.cumsum() - 1
+    details = {int(rows[number]): text for number, text in read.details.items() if is_kept[number]}
+    facts = read.facts if is_kept.all() else read.facts[is_kept]
+    save(index_path, [names[number] for number in np.flatnonzero(is_kept).tolist()], facts, details)
 
 
 MAX_BYTES = 2 * 10**9
@@ -201,7 +214,7 @@ def load(path: Path) -> Index:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if kept["version"].tobytes() != _version():
                 return Index()
-            facts, names = kept["facts"], kept["names"].tobytes().split(b"\0")
+            facts, names = kept["facts"], kept["names"].tobytes()
             details = json.loads(kept["details"].tobytes() or b"{}")
         os.utime(path)
     except FileNotFoundError:
@@ -209,10 +222,9 @@ def load(path: Path) -> Index:
     except _DAMAGED as error:
         _log.warning("%s is damaged (%s); every file is read again.", path, error)
         return Index()
-    if facts.dtype != FACTS or facts.shape != (len(names),):
+    if facts.dtype != FACTS or facts.shape != (names.count(b"\0") + 1,):
         return Index()
-    rows = {name: row for row, name in enumerate(names)}
-    return Index(rows, facts, {int(row): text for row, text in details.items()})
+    return Index(names, facts, {int(row): text for row, text in details.items()})
 
 
 def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping[int, str]) -> None:

@@ -46,7 +46,7 @@ def warnings_of(tree: Tree, paths: Sequence[str], read: Read, *, has_range: bool
     samples = _samples(tree, paths, read, with_thumbs=False)
     findings = [
         *tree_findings(tree),
-        *file_findings(paths, read.facts, read.details, PixelFormat(value_range=(0, 1) if has_range else None)),
+        *file_findings(paths, read.facts, {}, PixelFormat(value_range=(0, 1) if has_range else None), has_items=False),
         *class_findings(counts_of(samples)),
         *duplicate_findings(samples),
     ]

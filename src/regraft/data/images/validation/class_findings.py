@@ -109,9 +109,10 @@ def _nested_classes(tree: Tree) -> list[Item]:
     for split, classes in tree.classes.items():
         for name, paths in classes.items():
             class_folder = tree.class_folders[split][name]
-            below = {PurePath(path).relative_to(class_folder).parts[:-1][:1] for path in paths}
-            if len(below) > 1 and () not in below:
-                nested.append(Item((class_folder,), listed(sorted(folder for (folder,) in below))))
+            prefix = len(class_folder) + len(os.sep)
+            below = {"".join(path[prefix:].partition(os.sep)[:2]) for path in paths}
+            if len(below) > 1 and all(each.endswith(os.sep) for each in below):
+                nested.append(Item((class_folder,), listed(sorted(each.removesuffix(os.sep) for each in below))))
     return nested
 
 

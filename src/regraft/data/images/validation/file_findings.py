@@ -78,14 +78,23 @@ OF_BACKGROUND = ("vanishing", "shape_only")
 
 
 def file_findings(
-    paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str], pixel_format: PixelFormat
+    paths: Sequence[str],
+    facts: np.ndarray,
+    details: Mapping[int, str],
+    pixel_format: PixelFormat,
+    *,
+    has_items: bool = True,
 ) -> list[Finding]:
-    """Returns the findings about image files, from their FACTS, (num_files,), and the details of problems by index."""
+    """Returns the findings about image files, from their FACTS, (num_files,), and the details of problems by index.
+
+    Args:
+        has_items: whether each finding has an item a file; otherwise it has a sentence alone.
+    """
     found = []
     for code, problem in PROBLEMS.items():
         indices = np.flatnonzero(facts["problem"] == code.encode()).tolist()
         if indices:
-            items = tuple(Item((paths[index],), details.get(index, "")) for index in indices)
+            items = tuple(Item((paths[index],), details.get(index, "")) for index in (indices if has_items else ()))
             sentence = (
                 f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. {problem.fix}; "
                 "data.on_error=skip leaves them out."
@@ -93,7 +102,7 @@ def file_findings(
             found.append(Finding(code, "error", sentence, items))
     sentences = [] if pixel_format.value_range is not None else low_ranges(facts)
     found += [Finding("low_range", "warning", sentence) for sentence in sentences]
-    return [*found, *_kind_findings(paths, facts, pixel_format.rgb)]
+    return [*found, *_kind_findings(paths, facts, pixel_format.rgb, has_items=has_items)]
 
 
 def low_ranges(facts: np.ndarray) -> Iterator[str]:
@@ -113,12 +122,14 @@ def low_ranges(facts: np.ndarray) -> Iterator[str]:
             )
 
 
-def _kind_findings(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> Iterator[Finding]:
+def _kind_findings(
+    paths: Sequence[str], facts: np.ndarray, ground: Sequence[int], *, has_items: bool
+) -> Iterator[Finding]:
     is_right = facts["problem"] == b""
     for code, holds in _kinds(paths, facts, ground).items():
         indices = np.flatnonzero(holds & is_right).tolist()
         if indices:
-            items = [Item((paths[index],), _detail(code, facts[index])) for index in indices]
+            items = [Item((paths[index],), _detail(code, facts[index])) for index in (indices if has_items else ())]
             share = f"{len(indices):,} of " if len(indices) < len(paths) else "all "
             finding = _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
             is_rare = code == "long" and len(indices) <= _FEW * len(paths)

@@ -58,7 +58,7 @@ def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) 
     facts = facts[[at[path] for path in used]]
     shown = PixelFormat(value_range=(0, 1) if has_range else None)
     findings = [
-        *file_findings(used, facts, {}, shown),
+        *file_findings(used, facts, {}, shown, has_items=False),
         *(class_findings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []),
         *duplicate_findings(_samples(splits, used, facts["content_hash"], facts["thumb"][:0])),
     ]
