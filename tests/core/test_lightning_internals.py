@@ -11,7 +11,6 @@ from regraft.core.lightning_internals import (
     complete_resumed_epoch,
     complete_stopped_epoch,
     is_epoch_ending,
-    is_resumed_mid_epoch,
     logged_step,
     num_started_batches,
     rewrap_ddp,
@@ -112,24 +111,6 @@ def test_is_epoch_ending_between_the_last_batch_and_the_next_epoch(train):
     module = Module(is_epoch_ending)
     train(module, max_epochs=2)
     assert module.log_of == {"start": [False], "batch": [False] * 8, "epoch": [True, True]}
-
-
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
-@pytest.mark.parametrize(("steps", "is_mid"), [(2, True), (NUM_BATCHES, False)])
-def test_is_resumed_mid_epoch(train, tmp_path, steps, is_mid):
-    class Saving(Module):
-        def on_train_batch_end(self, *args):
-            if self.trainer.global_step == steps == 2:
-                self.trainer.save_checkpoint(tmp_path / "a.ckpt")
-
-        def on_train_epoch_end(self):
-            if steps == NUM_BATCHES:
-                self.trainer.save_checkpoint(tmp_path / "a.ckpt")
-
-    train(Saving(), max_epochs=1)
-    module = Module(is_resumed_mid_epoch)
-    train(module, max_epochs=2, ckpt_path=tmp_path / "a.ckpt")
-    assert module.log_of["start"] == [is_mid]
 
 
 @pytest.mark.parametrize("completes", [True, False])

@@ -56,27 +56,30 @@ def test_last_batch(num_samples: int, batch_size: int, sizes: list[int]) -> None
     assert len(batches) == len(sizes)
 
 
-@pytest.mark.parametrize("num_samples", [48, 50, 51, 52, 55, 3])
-def test_ranks_share_the_batches_of_one_process(num_samples: int) -> None:
-    ranks = [list(train_batches(num_samples, 4, rank, 3)) for rank in range(3)]
-    single = list(train_batches(num_samples, 12))
+@pytest.mark.parametrize("num_samples", [48, 49, 50, 51, 52, 55, 7])
+@pytest.mark.parametrize("num_ranks", [2, 3, 6])
+def test_ranks_share_the_batches_of_one_process(num_samples: int, num_ranks: int) -> None:
+    samplers = [train_batches(num_samples, 12 // num_ranks, rank, num_ranks) for rank in range(num_ranks)]
+    ranks, single = [list(sampler) for sampler in samplers], list(train_batches(num_samples, 12))
 
-    assert len({len(keys) for keys in ranks}) == 1
+    assert {len(keys) for keys in ranks} == {len(single)} == {len(sampler) for sampler in samplers}
     for step, shares in enumerate(zip(*ranks, strict=True)):
-        dealt = np.concatenate([key.indices for key in shares])
+        own = [sampler.own_share(step) for sampler in samplers]
+        dealt = np.concatenate([key.indices[:number] for key, (number, _) in zip(shares, own, strict=True)])
         assert sorted(dealt) == sorted(single[step].indices)
-        assert max(len(key.indices) for key in shares) - min(len(key.indices) for key in shares) <= 1
-        assert step == 0 or min(len(key.indices) for key in shares) > 1
+        assert {total for _, total in own} == {len(dealt)}
+        assert min(len(key.indices) for key in shares) > 1  # with copies of samples of the batch
+        assert all(set(key.indices) <= set(single[step].indices) for key in shares)
 
 
 def test_more_processes_than_samples_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"2 training samples can't feed 3 processes.*Use trainer\.devices=2"):
+    with pytest.raises(ValueError, match=r"2 training samples can't feed 3 processes.*Use 2 processes or fewer"):
         train_batches(2, 4, 0, 3)
 
 
 def test_more_processes_than_evaluated_samples_is_an_error() -> None:
     with pytest.raises(
-        ValueError, match=r"2 validation or test samples can't feed 3 processes.*Use trainer\.devices=2"
+        ValueError, match=r"2 validation or test samples can't feed 3 processes.*Use 2 processes or fewer"
     ):
         EvalBatches(torch.arange(2), 4, 0, 3)
 

@@ -101,7 +101,7 @@ def test_penalties_are_in_the_training_loss():
     for module in (parts.module, plain.module):
         optimizer = module._make_optimizer(module.backbone, module.head)
         module.log = lambda *_, **__: None
-        module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
+        module._trainer = type("Trainer", (), {"optimizers": [optimizer], "world_size": 1})()
         losses.append(module.eval().training_step(batch, 0).item())
     groups = optimizer_groups(config, plain.module.backbone, plain.module.head)
     assert losses[0] - losses[1] == pytest.approx(penalty(groups, 1e-3, 1e-2).item(), rel=1e-4)

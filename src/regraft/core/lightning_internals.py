@@ -44,11 +44,6 @@ def is_epoch_ending(trainer: Any) -> bool:
     return bool(progress.processed > progress.completed)
 
 
-def is_resumed_mid_epoch(trainer: Any) -> bool:
-    """Returns whether the checkpoint that training resumes from was written in the middle of an epoch."""
-    return bool(trainer.fit_loop.restarted_mid_epoch)
-
-
 def complete_resumed_epoch(trainer: Any) -> None:
     """Marks the epoch that a checkpoint was written at the end of as complete.
 

@@ -75,37 +75,44 @@ def count_occurrences(order: np.ndarray) -> np.ndarray:
     return occurrences
 
 
-def num_train_batches(num_samples: int, batch_size: int, num_replicas: int) -> int:
-    """Returns the training batches of an epoch, for each rank.
+def num_train_batches(num_samples: int, global_batch_size: int) -> int:
+    """Returns the training batches of an epoch, which don't depend on the number of processes.
 
     BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So the
-    last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
+    last batch is dropped if it is a single sample after larger batches.
     """
-    num_full, num_left = divmod(num_samples, batch_size * num_replicas)
-    smallest_share = num_left // num_replicas
-    return num_full + (smallest_share > 1 or (smallest_share == 1 and num_full == 0))
+    num_full, num_left = divmod(num_samples, global_batch_size)
+    return num_full + (num_left > 1 or (num_left == 1 and num_full == 0))
 
 
 class TrainBatches(Sampler[BatchKey]):
     """Distributes each global batch of `batch_size * num_replicas` samples over the ranks, with as many steps for each.
 
-    `num_samples` is that of an epoch; it is a ValueError if there are fewer than ranks.
+    In an epoch's last batch ranks may have different numbers of samples. One that would have a single sample or none,
+    where others of its batches have more, gets copies of the batch's first ones beside them, as BatchNorm needs two;
+    see `own_share`. `num_samples` is that of an epoch; it is a ValueError if there are fewer than ranks.
     """
 
     def __init__(self, order: Order, num_samples: int, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
         if num_samples < num_replicas:
-            raise ConfigError(
-                "data",
-                f"{num_samples} training samples can't feed {num_replicas} processes. "
-                f"Use trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots.",
-            )
+            raise too_few("training", num_samples, num_replicas)
         self._order = order
+        self._num_samples = num_samples
         self._batch_size = batch_size
         self._rank = rank
         self._num_replicas = num_replicas
-        self._num_steps = num_train_batches(num_samples, batch_size, num_replicas)
+        self._num_steps = num_train_batches(num_samples, batch_size * num_replicas)
         self._epoch = 0
         self._first_step: Callable[[], int] = lambda: 0
+
+    def own_share(self, step: int) -> tuple[int, int]:
+        """Returns how many samples of a step's batch are this rank's, and how many all ranks have.
+
+        What a batch has beyond them is copies.
+        """
+        size = self._batch_size * self._num_replicas
+        total = min(size, self._num_samples - step * size)
+        return len(range(self._rank, total, self._num_replicas)), total
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next iteration."""
@@ -121,19 +128,25 @@ class TrainBatches(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
         drawn = self._order(epoch)
-        size = self._batch_size * self._num_replicas
         if isinstance(drawn, ComputedOrder):
             for step in range(self._first_step(), self._num_steps):
-                stop = min((step + 1) * size, len(drawn.indices))
-                indices = drawn.at(np.arange(step * size + self._rank, stop, self._num_replicas))
+                indices = drawn.at(self._positions(step))
                 yield BatchKey(epoch, step, indices, indices)
             return
         order = drawn.numpy()
         # Unique in the epoch over all ranks: a sample that occurs twice is augmented in two ways.
         draw_numbers = order + count_occurrences(order) * _DRAWS_PER_OCCURRENCE
         for step in range(self._first_step(), self._num_steps):
-            own = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
+            own = self._positions(step)
             yield BatchKey(epoch, step, order[own], draw_numbers[own])
+
+    def _positions(self, step: int) -> np.ndarray:
+        """Returns the positions in the epoch's order of this rank's samples of a step, and then of copies, if any."""
+        size = self._batch_size * self._num_replicas
+        start, stop = step * size, min((step + 1) * size, self._num_samples)
+        own = np.arange(start + self._rank, stop, self._num_replicas)
+        lacking = min(2, self._batch_size) - len(own) if self._num_replicas > 1 else 0
+        return own if lacking <= 0 else np.append(own, np.resize(np.arange(start, stop), lacking))
 
 
 class EvalBatches(Sampler[BatchKey]):
@@ -149,11 +162,7 @@ class EvalBatches(Sampler[BatchKey]):
 
     def __init__(self, indices: Tensor, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
         if len(indices) < num_replicas:
-            raise ConfigError(
-                "data",
-                f"{len(indices)} validation or test samples can't feed {num_replicas} processes. "
-                f"Use trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction.",
-            )
+            raise too_few("validation or test", len(indices), num_replicas)
         self._indices = indices.numpy()[rank::num_replicas]
         self._batch_size = batch_size
 
@@ -164,6 +173,16 @@ class EvalBatches(Sampler[BatchKey]):
         for step in range(len(self)):
             indices = self._indices[step * self._batch_size : (step + 1) * self._batch_size]
             yield BatchKey(0, step, indices, indices)
+
+
+def too_few(kind: str, num_samples: int, num_processes: int) -> ConfigError:
+    """Returns the error of a split with fewer samples than there are processes."""
+    return ConfigError(
+        "data",
+        f"{num_samples} {kind} samples can't feed {num_processes} processes",
+        fix=f"Use {num_samples} processes or fewer, such as trainer.devices=1, or more of the data: data.fraction, "
+        "data.shots, data.val_fraction and data.test_fraction.",
+    )
 
 
 def step_seed(seed: int, key: BatchKey) -> int:

@@ -18,7 +18,7 @@ from regraft.core.input_spec import InputSpec
 from regraft.core.modalities import input_spec_of
 from regraft.core.safe_load import load_safely
 from regraft.runs.checkpoint_io import whole_or_previous
-from regraft.runs.folder import Run, require_layout, run_of
+from regraft.runs.folder import require_layout, run_of
 from regraft.tasks import TargetSummary, Task, task_of
 
 _PLAIN = {
@@ -67,11 +67,6 @@ class Checkpoint:
         return len(self.content.get("train_metrics", {}).get("metrics", [None]))
 
     @property
-    def ends_epoch(self) -> bool:
-        """Whether it was written at the end of an epoch."""
-        return bool(self.content.get("train_metrics", {}).get("ends_epoch"))
-
-    @property
     def is_current(self) -> bool:
         """Whether the file hasn't changed since it was read."""
         return self.path.is_file() and self.path.stat().st_mtime_ns == self.saved_ns
@@ -94,12 +89,6 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     else:
         path = whole_or_previous(path, path)
     return _read(path, trust)
-
-
-def read_previous(run: Run, trust: Sequence[str]) -> Checkpoint | None:
-    """Reads the checkpoint before a run's last one; None if there is none, raises as `read`."""
-    path = run.previous_ckpt
-    return _read(whole_or_previous(path, path), trust) if path.is_file() else None
 
 
 def _read(path: Path, trust: Sequence[str]) -> Checkpoint:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from regraft.core.errors import ConfigError
-from regraft.core.lightning_internals import is_resumed_mid_epoch
 from regraft.tasks import Task
 from regraft.training.metrics import MeanLoss, train_metric
 
@@ -57,28 +55,19 @@ class TrainMetrics(nn.Module):
         return states
 
     def restore_epoch(self, states: Sequence[Mapping[str, Any]], trainer: Any) -> None:
-        """Restores what `epoch_states` returned.
-
-        Raises:
-            ConfigError: the checkpoint is from the middle of an epoch and from another number of processes.
-        """
-        if len(states) != trainer.world_size:
-            if is_resumed_mid_epoch(trainer):
-                raise ConfigError(
-                    "trainer.devices",
-                    f"the checkpoint was written in the middle of an epoch by {len(states)} processes",
-                    got=trainer.world_size,
-                    fix="Use as many until an epoch has ended.",
-                )
-            return
-        state = states[trainer.global_rank]
-        self.rates, self.num_skipped = dict(state["rates"]), state["num_skipped"]
+        """Restores what `epoch_states` returned; the first of another number of processes takes over all sums."""
+        rank = trainer.global_rank
+        self.rates = dict(states[0]["rates"])
         # torchmetrics warns about a metric that is computed without an update; this sample is overwritten.
         blank = self._blank.to(self.loss.total.device)
         self.update(self.loss.total.new_zeros(()), blank, blank)
+        own = states[rank : rank + 1] if len(states) == trainer.world_size else [] if rank else states
+        self.num_skipped = sum(state["num_skipped"] for state in own)
         for name, metric in self._metrics().items():
             for key, value in _tensors(metric).items():
-                setattr(metric, key, state["metrics"][name][key].to(value.device))
+                sums = [state["metrics"][name][key] for state in own]
+                restored = sums[0] if len(sums) == 1 else sum(sums, start=torch.zeros_like(value, device="cpu"))
+                setattr(metric, key, restored.to(value.device))
 
     def _metrics(self) -> dict[str, Metric]:
         return {"loss": self.loss, "metric": self.metric}

@@ -19,6 +19,8 @@ from regraft.core.errors import ConfigError
 class _Loss(nn.Module):
     """A mean loss of somebody's, of which `total` gives the sum that adds up over batches."""
 
+    counts_samples = True
+
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from regraft.core.errors import ConfigError
-from regraft.core.lightning_internals import is_epoch_ending
 from regraft.core.seeding import derive_seed
 from regraft.core.types import MEMORY_FORMATS, Backbone, Batch, EpochBatch
+from regraft.data.sampler import TrainBatches
 from regraft.models.heads import Linear
 from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
@@ -150,8 +150,11 @@ class TransferModule(pl.LightningModule):
                 self.train_metrics.update(loss_sum, predictions, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
-            logits = self(batch["inputs"], batch.get("num_stages_done", 0))
-            loss, logits = self._loss_of(logits, targets, indices, batch.get("weights"))
+            logits, weights = self(batch["inputs"], batch.get("num_stages_done", 0)), batch.get("weights")
+            share = self._uneven_share(batch_idx, indices, weights)
+            if share is not None:
+                return self._step_on_share(*share, logits, targets, indices, weights)
+            loss, logits = self._loss_of(logits, targets, indices, weights)
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
@@ -159,6 +162,50 @@ class TransferModule(pl.LightningModule):
             return None
         true = self.task.true(targets)
         self.train_metrics.update(loss.detach() * len(true), self.task.predicted(logits.detach()), true)
+        return loss
+
+    def _uneven_share(self, step: int, indices: Tensor, weights: Tensor | None) -> tuple[int, int] | None:
+        """Returns how many samples of a step this process and all have; None if the mean of their means is that of all.
+
+        Every process gets the same answer to whether it is None, as `_step_on_share` is a collective call.
+        """
+        sampler, world_size = getattr(self.trainer.train_dataloader, "sampler", None), self.trainer.world_size
+        if world_size == 1 or not isinstance(sampler, TrainBatches):
+            return None
+        own, total = sampler.own_share(step)
+        is_weighted = (
+            weights is not None or self.sample_weights is not None or not getattr(self.loss, "counts_samples", False)
+        )
+        is_even = total % world_size == 0 and own == len(indices)
+        return (own, total) if is_weighted or not is_even else None
+
+    def _step_on_share(
+        self, own: int, total: int, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """Returns a loss whose mean over the processes is the mean loss of their samples, penalties included.
+
+        Args:
+            own: samples of this process, the first of the batch; the others are copies, which don't count.
+            total: samples of all processes.
+        """
+        logits, targets, indices = logits[:own], targets[:own], indices[:own]
+        weights = self.weights_of(indices) if weights is None else weights[:own]
+        if own == 0:
+            summed, divisor = logits.sum(), torch.zeros((), device=logits.device)
+        else:
+            summed, divisor = self.loss.total(logits, targets, *([] if weights is None else [weights]))
+        divisor = divisor.detach().clone()
+        torch.distributed.all_reduce(divisor)
+        mean = summed / divisor.clamp_min(torch.finfo(divisor.dtype).tiny)
+        added = self._penalty()
+        loss = mean * self.trainer.world_size + added
+        if not torch.isfinite(loss):
+            raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
+        if own:
+            true = self.task.true(targets)
+            self.train_metrics.update(
+                mean.detach() * total + added.detach() * own, self.task.predicted(logits.detach()), true
+            )
         return loss
 
     def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
@@ -178,9 +225,11 @@ class TransferModule(pl.LightningModule):
         """Returns the mean loss, penalties included, and the logits; `weights` are those of mixed images, if any."""
         weights = self.weights_of(indices) if weights is None else weights
         loss: Tensor = self.loss(logits, targets) if weights is None else self.loss(logits, targets, weights)
-        if self._l1 or self._l2:
-            loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
-        return loss, logits
+        return (loss + self._penalty() if self._l1 or self._l2 else loss), logits
+
+    def _penalty(self) -> Tensor:
+        is_used = self._l1 or self._l2
+        return penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2) if is_used else torch.zeros(())
 
     def weights_of(self, indices: Tensor) -> Tensor | None:
         """Returns the weights of training samples, (batch,); None for equal ones."""
@@ -291,8 +340,7 @@ class TransferModule(pl.LightningModule):
         require_finite_weights(self, checkpoint["state_dict"])
         checkpoint["state_dict"] = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
         states = self.train_metrics.epoch_states(self.trainer)
-        ends_epoch = is_epoch_ending(self.trainer)
-        checkpoint["train_metrics"] = {"metrics": states, "ends_epoch": ends_epoch} | self._schedule.state_dict()
+        checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
         checkpoint["cross_validation"] = self.cross_validation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

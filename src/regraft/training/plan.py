@@ -198,7 +198,7 @@ def checked_job(
 
     quiet_lightning()
     if checkpoint is None and config["ckpt_path"] is not None and refit is None:
-        checkpoint = resumable_checkpoint(config)
+        checkpoint = checkpoint_of(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     refit = refit_of(checkpoint) if refit is None else refit
     check = partial(preflight, checkpoint=checkpoint, reference=reference, blocked=blocked, backbones=backbones)
@@ -239,7 +239,7 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
             record = newest_record(run, checkpoint.config)
             require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
         config = continued(record, config, keys)
-        checkpoint = _at_epoch_end(checkpoint, config)
+        config = _in_same_batches(config, checkpoint)
         config["ckpt_path"] = str(checkpoint.path)
         require_typed_paths(config, keys)
         if is_in_place:
@@ -253,37 +253,19 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
     return config, checkpoint
 
 
-def resumable_checkpoint(config: dict[str, Any]) -> "Checkpoint":
-    """Returns the checkpoint that a resolved config resumes from; see `_at_epoch_end`."""
-    return _at_epoch_end(checkpoint_of(config), config)
-
-
-def _at_epoch_end(checkpoint: "Checkpoint", config: dict[str, Any]) -> "Checkpoint":
-    """Returns the checkpoint, or that of the last epoch's end if another number of processes can't resume within one.
-
-    Raises:
-        ConfigError: no epoch had ended.
-    """
-    from regraft.runs.checkpoint import read_previous
-
-    run, number = run_of(checkpoint.path), num_processes(config["trainer"])
-    if checkpoint.num_processes == number or checkpoint.ends_epoch:
-        return checkpoint
-    previous = None if run is None else read_previous(run, config["trust"])
-    if previous is None or not previous.ends_epoch:
-        raise ConfigError(
-            "trainer.devices",
-            f"{checkpoint.path} was written in the middle of an epoch by {checkpoint.num_processes} processes, and "
-            "there is none from an epoch's end",
-            got=config["trainer"]["devices"],
-            fix=f"Use trainer.devices={checkpoint.num_processes} until an epoch has ended.",
-        )
-    log.warning(
-        "The run was stopped in the middle of an epoch with %d processes; with %d it resumes from the end of the epoch "
-        "before, step %d (%s).",
-        *(checkpoint.num_processes, number, previous.content["global_step"], previous.path.name),
-    )
-    return previous
+def _in_same_batches(config: dict[str, Any], checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Returns a resumed run's config with a batch size with which its processes train on the same batches as before."""
+    size, before = checkpoint.config["data"].get("batch_size"), checkpoint.num_processes
+    number, own = num_processes(config["trainer"]), config["data"].get("batch_size")
+    if not (isinstance(size, int) and isinstance(own, int)) or size * before == number * own:
+        return config
+    if size * before % number:
+        possible = [str(each) for each in range(1, size * before + 1) if size * before % each == 0]
+        reason = f"the run's batches of {size * before} samples can't be divided equally among {number} processes"
+        raise ConfigError("trainer.devices", reason, fix=f"Use as many processes as one of {', '.join(possible)}.")
+    size = size * before // number
+    log.info("data.batch_size=%d (was %d): %d processes train on the same batches as before.", size, own, number)
+    return config | {"data": config["data"] | {"batch_size": size}}
 
 
 def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":

@@ -112,35 +112,22 @@ def test_several_nodes_need_what_starts_processes_there():
         multi_process.require_startable(ONE | {"num_nodes": 2, "devices": 4})
 
 
-def a_checkpoint(name: str, *, num_processes: int, ends_epoch: bool) -> SimpleNamespace:
-    path = Path("run", "checkpoints", name).absolute()
-    return SimpleNamespace(path=path, num_processes=num_processes, ends_epoch=ends_epoch, content={"global_step": 8})
+def a_checkpoint(num_processes: int, batch_size: int) -> SimpleNamespace:
+    return SimpleNamespace(num_processes=num_processes, config={"data": {"batch_size": batch_size}})
 
 
-@pytest.mark.parametrize(
-    ("last", "previous_ends", "devices", "expected"),
-    [
-        ({"num_processes": 2, "ends_epoch": False}, True, 1, "previous.ckpt"),
-        ({"num_processes": 2, "ends_epoch": False}, True, 2, "last.ckpt"),
-        ({"num_processes": 2, "ends_epoch": True}, True, 1, "last.ckpt"),
-        ({"num_processes": 1, "ends_epoch": False}, True, 2, "previous.ckpt"),
-        ({"num_processes": 2, "ends_epoch": False}, False, 1, None),
-    ],
-)
-def test_another_number_of_processes_resumes_at_an_epochs_end(
-    last, previous_ends, devices, expected, monkeypatch, caplog
-):
-    previous = a_checkpoint("previous.ckpt", num_processes=2, ends_epoch=previous_ends)
-    monkeypatch.setattr("regraft.runs.checkpoint.read_previous", lambda run, trust: previous)
-    monkeypatch.setattr(plan, "run_of", lambda path: Run(Path("run")))
-    monkeypatch.setattr(plan, "checkpoint_of", lambda config: a_checkpoint("last.ckpt", **last))
-    config = {"trainer": ONE | {"devices": devices}, "trust": []}
-    if expected is None:
-        with pytest.raises(ConfigError, match=r"in the middle of an epoch by 2 processes.*trainer.devices=2 until"):
-            plan.resumable_checkpoint(config)
-        return
-    assert plan.resumable_checkpoint(config).path.name == expected
-    assert ("resumes from the end of the epoch before, step 8" in caplog.text) == (expected == "previous.ckpt")
+@pytest.mark.parametrize(("num_processes", "batch_size"), [(1, 24), (2, 12), (3, 8), (4, 6)])
+def test_another_number_of_processes_resumes_with_the_same_batches(num_processes, batch_size):
+    # A session that ended before it wrote a checkpoint has left another size in the run's config.
+    config = {"trainer": ONE | {"devices": num_processes}, "data": {"batch_size": 24}, "trust": []}
+    found = plan._in_same_batches(config, a_checkpoint(2, 12))
+    assert found["data"]["batch_size"] == batch_size
+
+
+def test_batches_that_cant_be_divided_equally_are_refused():
+    config = {"trainer": ONE | {"devices": 5}, "data": {"batch_size": 12}, "trust": []}
+    with pytest.raises(ConfigError, match=r"batches of 24 samples .* 5 processes.*one of 1, 2, 3, 4, 6, 8, 12, 24\."):
+        plan._in_same_batches(config, a_checkpoint(2, 12))
 
 
 def test_processes_wait_for_each_other_as_long_as_it_is_set():

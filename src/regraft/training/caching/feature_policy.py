@@ -44,8 +44,9 @@ def step_level_option(config: Config) -> str | None:
     """Returns a key that makes Lightning act between two steps; None if an epoch may be one batch."""
     trainer, callbacks = config["trainer"], config["callbacks"]
     plain = {"max_steps": -1, "val_check_interval": None, "fast_dev_run": False}
-    plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "num_nodes": 1}
+    plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None}
     acting = {f"trainer.{key}": trainer.get(key, value) != value for key, value in plain.items()}
+    acting["trainer.devices"] = needs_processes(trainer)
     acting["trainer.limit_train_batches"] = not is_all(trainer["limit_train_batches"])
     acting["trainer.precision"] = trainer["precision"] not in SINGLE_PRECISIONS
     acting["callbacks.nan"] = callbacks.get("nan", "stop") != "stop"

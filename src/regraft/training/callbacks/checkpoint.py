@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers
 from regraft.core.errors import ConfigError, require
-from regraft.core.lightning_internals import is_epoch_ending, is_resumed_mid_epoch, validates_after_batch
+from regraft.core.lightning_internals import validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 from regraft.tasks.metrics import find
@@ -135,8 +135,7 @@ class BestCheckpoint(Checkpoint):
 class LastCheckpoint(Checkpoint):
     """Saves the state of the run as `<filename>.ckpt`, and keeps the file before it as `previous.ckpt`.
 
-    It is written at the end of epochs, and within them on request; with several processes `previous.ckpt` is always of
-    an epoch's end, so that another number of them can resume. When epochs are shorter than a write, as with a head
+    It is written at the end of epochs, and within them on request. When epochs are shorter than a write, as with a head
     on stored features, some are left out, but never the last one.
 
     Args:
@@ -169,7 +168,6 @@ class LastCheckpoint(Checkpoint):
         self.on_saved: Callable[[], None] | None = None
         self._saved_step = 0
         self._saved_time = time.monotonic()
-        self._ended_epoch = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Removes files that a killed process left half written; intervals count from here."""
@@ -178,7 +176,6 @@ class LastCheckpoint(Checkpoint):
             remove_damaged(self._path)
         self._next_time = time.monotonic() + (_FIRST_SECONDS if self._max_share < 1 else 0.0)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
-        self._ended_epoch = not is_resumed_mid_epoch(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -198,9 +195,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         started = time.monotonic()
-        if trainer.is_global_zero and (trainer.world_size == 1 or self._ended_epoch):
+        if trainer.is_global_zero:
             keep_previous(self._path, self._path.with_name(PREVIOUS))
-        self._ended_epoch = is_epoch_ending(trainer)
         trainer.save_checkpoint(self._path)
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved()

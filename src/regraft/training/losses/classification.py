@@ -26,6 +26,11 @@ class Loss(nn.Module):
 
     tasks: ClassVar[tuple[str, ...]]
 
+    @property
+    def counts_samples(self) -> bool:
+        """Whether each sample adds 1 to what `total` divides by, if samples weigh the same."""
+        return True
+
     def forward(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the mean loss, a scalar, 0 if each sample of the batch weighs 0.
 
@@ -91,6 +96,11 @@ class ClassificationLoss(Loss):
     def is_open(self) -> bool:
         """Whether its class weights depend on data that it wasn't given."""
         return self.options["class_weights"] is not None and self.class_weights is None
+
+    @property
+    def counts_samples(self) -> bool:
+        """Whether there are no class weights."""
+        return self.class_weights is None
 
     def _normalisers(self, targets: Tensor) -> Tensor:
         """Returns what each sample adds to torch's divisor, (batch,), float32; half precision couldn't count many."""

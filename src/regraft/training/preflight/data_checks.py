@@ -11,7 +11,7 @@ from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in, require
 from regraft.core.types import BATCH_NORMS
 from regraft.data.from_config import prepare
-from regraft.data.sampler import num_train_batches
+from regraft.data.sampler import num_train_batches, too_few
 from regraft.models.dry_run import dry_outputs
 from regraft.models.freezing import keeps_statistics
 from regraft.tasks import Task
@@ -49,6 +49,7 @@ def require_suitable_data(checked: Preflight) -> None:
     collector.try_build("loss", lambda: build_loss(config, data.target_summary))
     collector.try_build("augment", lambda: _require_mixable(config, data.task))
     collector.try_build("data", lambda: _require_filled_batch(checked))
+    collector.try_build("data", lambda: _require_enough(config, data.sizes))
     collector.try_build("data", lambda: _require_varied_batches(checked))
     collector.try_build("trainer", lambda: _require_reached_validation(config, data))
     collector.try_build("trainer", lambda: require_batch_shares(config, data.sizes))
@@ -66,21 +67,19 @@ def left_out(config: Config, num_images: int, noun: str) -> str | None:
     """Returns a sentence on the training inputs that each epoch leaves out; None if there are none."""
     if full_batch_optimizer(config) is not None:
         return None
-    number = num_processes(config["trainer"])
-    used = _batches_per_epoch(config, num_images) * config["data"]["batch_size"] * number
-    if used >= num_images:
+    size = config["data"]["batch_size"] * num_processes(config["trainer"])
+    if _batches_per_epoch(config, num_images) * size >= num_images:
         return None
-    inputs = f"{noun} is" if num_images - used == 1 else f"{noun}s are"
     return (
-        f"{num_images - used} training {inputs} left out of each epoch, other ones each time: the last batch would "
-        f"have a single {noun} for a process or none, on which BatchNorm can't train."
+        f"1 training {noun} is left out of each epoch, another one each time: the last batch would have no other, and "
+        f"BatchNorm can't train on a single {noun}."
     )
 
 
 def _batches_per_epoch(config: Config, num_images: int) -> int:
     if full_batch_optimizer(config) is not None:
         return 1
-    return max(1, num_train_batches(num_images, config["data"]["batch_size"], num_processes(config["trainer"])))
+    return max(1, num_train_batches(num_images, config["data"]["batch_size"] * num_processes(config["trainer"])))
 
 
 def _require_mixable(config: Config, task: Task) -> None:
@@ -104,6 +103,14 @@ def _require_filled_batch(checked: Preflight) -> None:
         allowed="at most as many",
         fix=f"Use data.batch_size={num_images} or less, or more {nouns}.",
     )
+
+
+def _require_enough(config: Config, sizes: Mapping[str, int]) -> None:
+    """Raises ConfigError if a split has fewer samples than there are processes."""
+    number = num_processes(config["trainer"])
+    for split, num_samples in sizes.items():
+        if num_samples < number:
+            raise too_few({"train": "training", "val": "validation"}.get(split, split), num_samples, number)
 
 
 def _require_reached_validation(config: Config, data: Any) -> None:

@@ -34,7 +34,7 @@ def settled(config: Config, num_images: int | None) -> Config:
     if found["trainer"].get("max_epochs") == OPEN:
         found["trainer"]["max_epochs"] = _NUM_EPOCHS
         if is_known and _is_head_alone(config):
-            batches = max(1, num_train_batches(num_images or 1, found["data"]["batch_size"], num_replicas=1))
+            batches = max(1, num_train_batches(num_images or 1, found["data"]["batch_size"]))
             accumulated = found["trainer"].get("accumulate_grad_batches")
             steps = math.ceil(batches / accumulated) if isinstance(accumulated, int) and accumulated > 1 else batches
             found["trainer"]["max_epochs"] = max(_NUM_EPOCHS, math.ceil(_STEPS_OF_A_HEAD / steps))
