@@ -2,7 +2,8 @@ import signal
 import subprocess
 import sys
 
-from regraft.core.processes import process_seconds
+from regraft.core import processes
+from regraft.core.processes import program_seconds
 
 _WORKER = """
 import sys, time
@@ -28,6 +29,15 @@ def test_a_worker_ends_once_the_process_that_it_works_for_is_killed():
     assert worker.returncode == -signal.SIGTERM
 
 
-def test_the_age_of_a_process_is_that_of_the_system():
-    first = process_seconds()
-    assert 0 < first <= process_seconds() < 24 * 3600
+def test_the_age_of_a_program_is_that_of_its_process():
+    first = program_seconds()
+    assert 0 < first <= program_seconds() < 24 * 3600
+
+
+def test_the_age_of_a_shell_that_becomes_the_program_does_not_count(monkeypatch):
+    age = program_seconds()
+    monkeypatch.setattr(processes.time, "process_time", lambda: 0.4)
+    monkeypatch.setattr(processes.time, "clock_gettime", lambda _: 1e9)
+    assert program_seconds() == 9.0
+    monkeypatch.undo()
+    assert program_seconds() >= age

@@ -23,7 +23,7 @@ from regraft.config.compose import is_debugging
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import readable, repeated
 from regraft.core.errors import ConfigError, ConfigErrors
-from regraft.core.processes import process_seconds
+from regraft.core.processes import program_seconds
 from regraft.core.startup import start_clock, take_over_process
 from regraft.core.text import LogFormatter, say
 
@@ -35,7 +35,7 @@ _NO_HOME = "Could not determine home directory"  # pathlib's words
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 if it worked, 1 for an error that the user can fix, 130 after Ctrl-C."""
     # A process that calls this function may be much older than the command.
-    start_clock(process_seconds() if arguments is None else 0.0)
+    start_clock(program_seconds() if arguments is None else 0.0)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Otherwise Hydra prints a shortened traceback and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"

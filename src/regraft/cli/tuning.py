@@ -139,11 +139,11 @@ class Tuner:
         if number:
             words.append(f"data.split_seed={leader.choice.composed()['data']['split_seed'] + number}")
         head = self._trained([*words, "fitting=closed_form", *UNTESTED], "head")
-        num_train = sum(head.results["class_counts"]["train"])
+        num_train = head.results["num_images"]["train"]
         words += tuning_overrides(plan, num_train, quoted(head.path), leader.choice.spec)
         available = self.left() - SAFETY * plan.final_seconds - CLOSING_SECONDS
         tuned = self._trained([*words, *UNTESTED, *_at_most(available)], "tuned")
-        if not _is_whole(tuned, plan):
+        if not is_whole(tuned, plan):
             return None
         trust = leader.choice.composed()["trust"]
         (images, before), (_, after) = _held_out(head, trust), _held_out(tuned, trust)
@@ -160,7 +160,7 @@ class Tuner:
         available = self.left() - SAFETY * plan.test_seconds - leader.run_seconds - CLOSING_SECONDS
         # In a hidden folder until it is whole, so that run=last isn't half of a fine-tuning.
         tuned = self._trained([*words, *_at_most(available)], "final")
-        if not _is_whole(tuned, plan):
+        if not is_whole(tuned, plan):
             self.tell(f"Fine-tuning isn't kept: on all {leader.choice.spec.nouns} it took longer than expected.")
             return None
         made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
@@ -202,7 +202,7 @@ def _at_most(seconds: float) -> list[str]:
     return [f"+trainer.max_time='{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}'"]
 
 
-def _is_whole(run: Run, plan: TuningPlan) -> bool:
+def is_whole(run: Run, plan: TuningPlan) -> bool:
     """Whether no limit of time has ended a training early."""
-    num_images = sum(run.results["class_counts"]["train"])
+    num_images = run.results["num_images"]["train"]
     return bool(run.results["num_steps"] >= plan.num_epochs * math.ceil(num_images / BATCH_SIZE))

@@ -46,12 +46,21 @@ def start_ticks(pid: int) -> int | None:
     return None if is_dead else int(fields[19])
 
 
-def process_seconds() -> float:
-    """Returns the seconds since this process was started; 0 where the system doesn't report it. See proc(5)."""
+_MOST_WAITING = 20.0
+"""Seconds that a program may wait at its start for each second that it computes, on a busy machine."""
+
+
+def program_seconds() -> float:
+    """Returns the seconds since this program was started; 0 where the system doesn't report it. See proc(5).
+
+    A process may be older: a shell becomes its last command, or what it calls with exec. So what has been computed is a
+    bound.
+    """
     ticks = start_ticks(os.getpid())
     if ticks is None:  # not on Linux
         return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return min(age, 1.0 + _MOST_WAITING * time.process_time())
 
 
 _POLL_SECONDS = 2.0

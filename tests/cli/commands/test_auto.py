@@ -195,6 +195,28 @@ def test_fine_tuning_that_gains_nothing_is_not_kept(few_epochs, capsys, monkeypa
     assert "an earlier search found that 2 epochs gain nothing" in out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["labels", "numbers"])
+def test_fine_tuning_for_labels_and_numbers_is_tried_and_kept(few_epochs, monkeypatch, kind):
+    monkeypatch.setattr(tuning.Verdict, "is_better", property(lambda _: True))
+    rows = ["image,shade,redness,kinds"]
+    for number in range(40):
+        shade, redness = 5 * number, number % 3
+        Image.new("RGB", (8, 8), (shade // 2 + 20 * redness, shade, shade)).save(f"{number:02}.png")
+        kinds = [
+            name for name, holds in {"dark": shade < 100, "red": redness, "even": number % 2 == 0}.items() if holds
+        ]
+        rows.append(f"{number:02}.png,{shade},{redness},{'|'.join(kinds)}")
+    Path("table.csv").write_text("\n".join(rows), encoding="utf-8")
+    given = {"labels": ["data.label=kinds", "task=multilabel"], "numbers": ["data.label=[shade,redness]"]}[kind]
+    words = ["data=table", "data.path=table.csv", *given, "data.num_workers=0", "trainer=cpu"]
+    best = regraft.auto([*words, "models=[simple_cnn]", "sizes=[8]", "time=2000"])
+    (trials,) = record_of(best.path.parent)["tuning"]
+    assert best.path.name == "1-simple_cnn-8-tuned"
+    assert trials["num_images"] < 40
+    assert {"labels": "test/map", "numbers": "test/r2"}[kind] in best.metrics
+
+
 def test_the_backbone_of_a_run_is_a_candidate_unless_it_was_trained_on_these_images(capsys):
     small = [*WORDS[1:4], "model=simple_cnn", "model.image_size=8"]
     own = regraft.train([*small, "freezing=none", "trainer.max_epochs=1"])

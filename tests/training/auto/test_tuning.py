@@ -1,8 +1,11 @@
 """Whether fine-tuning is tried, by numbers alone, and whether trials say that it was worth it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from regraft.cli.tuning import is_whole
 from regraft.core.image_spec import ImageSpec
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.scores import Score
@@ -48,6 +51,19 @@ def test_a_gain_counts_if_it_is_more_than_chance():
     worse = verdict([trial([0, 1, 2, 3], [-0.2, -0.3, -0.2, -0.3])])
     assert not worse.is_open
     assert not worse.is_better
+
+
+def test_batches_are_smaller_than_few_images():
+    plan = TuningPlan(4, 1.0, 1.0, 1.0)
+    for num_images, size in ((26, 20), (40, 32), (400, 32)):
+        assert f"data.batch_size={size}" in tuning_overrides(plan, num_images, "run", ImageSpec)
+
+
+def test_a_training_of_labels_is_whole_by_its_images():
+    plan = TuningPlan(4, 1.0, 1.0, 1.0)
+    counts = {"num_images": {"train": 100}, "class_counts": {"train": [90, 80, 70]}}
+    assert is_whole(SimpleNamespace(results=counts | {"num_steps": 16}), plan)
+    assert not is_whole(SimpleNamespace(results=counts | {"num_steps": 15}), plan)
 
 
 def test_an_image_of_several_trials_counts_once():

@@ -12,6 +12,7 @@ from regraft.report.run.mistakes import quick
 from regraft.report.tables import heads as heads_table
 from regraft.runs import state as run_state
 from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.runs.resuming import resume_command
 
 if TYPE_CHECKING:
     from regraft.data.datamodule import DataModule
@@ -42,6 +43,8 @@ class RunDisplay:
             if "heads" in results:
                 heads_table.show(results)
             terminal.show_results(results, run)
+            if "limit" in results:
+                log.warning("The run was ended by %s. To continue it: %s", results["limit"], resume_command(run))
 
     def _show_findings(self, run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:
         incomplete = "something missing in what loggers show"

@@ -155,14 +155,15 @@ def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str, spec: ty
         head_from: quoted folder of the head's run.
         spec: the class of the inputs' spec.
     """
-    num_steps = plan.num_epochs * math.ceil(num_images / BATCH_SIZE)
+    batch_size = min(BATCH_SIZE, max(1, int((1 - HELD_OUT) * num_images)))  # some may be held out of them at first
+    num_steps = plan.num_epochs * math.ceil(num_images / batch_size)
     return [
         *("fitting=steps", "head=mix", f"head_from={head_from}", "freezing=none", "freezing.keeps_statistics=true"),
         *(
             "optimizer.lr=1e-4",
             "scheduler.warmup_epochs=0.5",
             f"augment={spec.usual_augment}",
-            f"data.batch_size={BATCH_SIZE}",
+            f"data.batch_size={batch_size}",
         ),
         *("callbacks=ema", f"callbacks.ema.decay={1 - 1 / num_steps:.5f}", f"trainer.max_epochs={plan.num_epochs}"),
     ]

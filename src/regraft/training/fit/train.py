@@ -17,7 +17,6 @@ from regraft.core.startup import Preempted
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.runs.provenance import Session
-from regraft.runs.resuming import resume_command
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training.fit import multi_process
 from regraft.training.fit.results import (
@@ -170,7 +169,6 @@ def _train_and_test_with(
         results |= {"metrics": metrics, "seconds": laps.total, "seconds_of": laps.seconds}
         if recorder.limit is not None:
             results["limit"] = recorder.limit
-            log.warning("The run was ended by %s. To continue it: %s", recorder.limit, resume_command(run))
         if fitted.features is not None:
             results["features"] = fitted.features
         _end(run, results, parts, trainer)
