@@ -1,6 +1,6 @@
 """Kills runs at random moments and resumes them until they are done: what is lost, bit for bit?
 
-    python benchmarks/kill_and_resume.py [--rounds 100]
+    python benchmarks/kill_and_resume.py [--rounds 100] [--only CASE]
 
 Each round starts a training in a process of its own, kills it (SIGKILL, or SIGTERM, which saves first), goes on with
 it, and kills it again, a number of times that is drawn; then the finished run is compared with one that was never
@@ -26,10 +26,12 @@ from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
 from regraft.runs.folder import Run
 
 COMMON = [
-    *("data=digits", "data.fraction=0.2", "data.test_fraction=0.1", "data.batch_size=16", "model=simple_cnn"),
-    *("model.widths=[8,16,32]", "trainer=cpu", "trainer.max_epochs=6", "trainer.enable_progress_bar=false"),
+    *("data.test_fraction=0.1", "data.batch_size=16", "model=simple_cnn", "model.widths=[8,16,32]", "trainer=cpu"),
+    *("trainer.max_epochs=6", "trainer.enable_progress_bar=false"),
     *("logger=csv", "head.dropout=0.3", "callbacks.checkpoint.every_n_steps=3"),
 ]
+DIGITS = ["data=digits", "data.fraction=0.2"]
+SHARDS = "shards, crops, 2 workers"
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.checkpoint.every_n_steps=3"]
 CASES = {
     "none, onecycle, mixup": ["freezing=none", "scheduler=onecycle", "augment=crop_flip", "augment.mixup_alpha=0.3"],
@@ -45,22 +47,30 @@ CASES = {
         *("freezing=up_to", "freezing.until=conv2", "augment=crop_flip", "features.views=2", "features.cache=on"),
         "data.num_workers=2",
     ],
+    SHARDS: [
+        *("data=webdataset", "data.num_workers=2", "data.cache=off", "model.image_size=16"),
+        *("freezing=lp_ft", "augment=crop_flip", "head=linear", "fitting=steps"),
+    ],
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--only", default="", choices=["", *CASES])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
-    counts = {name: Counter[str]() for name in CASES}
+    counts = {name: Counter[str]() for name in ([arguments.only] if arguments.only else CASES)}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REGRAFT_CACHE"] = f"{folder}/cache"
-        straight = {name: finish(Path(folder, f"straight{i}"), CASES[name]) for i, name in enumerate(CASES)}
+        cases = {name: [*DIGITS, *CASES[name]] for name in counts}
+        if SHARDS in cases:
+            cases[SHARDS] = [*CASES[SHARDS], f"data.urls={write_shards(Path(folder))}"]
+        straight = {name: finish(Path(folder, f"straight{i}"), cases[name]) for i, name in enumerate(cases)}
         for number in range(arguments.rounds):
-            name = list(CASES)[number % len(CASES)]
-            found = play(Path(folder, f"round{number}"), CASES[name], chance, counts[name])
+            name = list(cases)[number % len(cases)]
+            found = play(Path(folder, f"round{number}"), cases[name], chance, counts[name])
             for difference in compare(found, straight[name]):
                 counts[name]["differences"] += 1
                 print(f"round {number} ({name}): {difference}", flush=True)
@@ -70,6 +80,24 @@ def main() -> None:
     for name, count in counts.items():
         cells = [count[key] for key in ("rounds", "SIGKILL", "SIGTERM", "damaged", "differences")]
         print(f"| {name} | {' | '.join(map(str, cells))} |")
+
+
+def write_shards(folder: Path) -> Path:
+    """Writes 360 digits as shards of different sizes; returns their folder."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    from regraft.data.shards.packing import pack
+    from regraft.data.sources.folder import FolderSource
+
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images[:360], digits.target[:360], strict=True)):
+        place = folder / "photos" / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15.9375).astype("uint8")).save(place / f"{number}.png")
+    source = FolderSource(root=str(folder / "photos"), on_error="raise", splits={})
+    pack(source.splits(), folder / "shards", 5_000, lambda num: None)
+    return folder / "shards"
 
 
 def play(folder: Path, overrides: list[str], chance: random.Random, count: Counter[str]) -> Run:

@@ -26,6 +26,8 @@ from regraft.data.tables.reading import Table
 
 _log = logging.getLogger(__name__)
 _FILES = {".parquet": "parquet", ".arrow": "arrow"}
+_SAVED = ("dataset_dict.json", "state.json")
+"""Files of what `save_to_disk` wrote."""
 _NAMES = "files.json"
 _BATCH = 1_000
 
@@ -33,7 +35,8 @@ _BATCH = 1_000
 class HFSource(LabelledTable):
     """A data set of `datasets`, of images or of texts.
 
-    Images are written once into the cache folder as the files that they were.
+    Images are written once into the cache folder as the files that they were. Parquet files on disk are streamed, a
+    batch at a time, without the copy that `datasets` makes otherwise.
 
     Args:
         path: folder that `save_to_disk` wrote or that holds Parquet files, or such a file; None with `name`.
@@ -101,9 +104,24 @@ class HFSource(LabelledTable):
         splits = _splits_of(self._loaded())
         if self._given.inputs is None and not any(_images_in(dataset) for dataset, _ in splits.values()):
             self._given = replace(self._given, role="text")
-        make = _table_of_texts if self._given.role == "text" else _table
-        found = [(make(name, dataset, self._given.inputs), split) for name, (dataset, split) in splits.items()]
+        found: list[tuple[Table, str | None]] = []
+        for name, (dataset, split) in splits.items():
+            columns = Columns(dataset) if self._parquet is None else StreamedColumns(dataset, self._parquet, name)
+            if self._given.role == "text":
+                table = DatasetTable(Path(name), tuple(dataset.features), "parquet", "utf-8", dataset=columns)
+            else:
+                table = _table(name, columns, self._given.inputs)
+            found.append((table, split))
         return sorted(found, key=lambda item: SPLITS.index(item[1] or "train"))
+
+    @property
+    def _parquet(self) -> Path | None:
+        """The file or folder of Parquet files, which are read where they lie, as a stream; None for other data."""
+        path = Path(self._local or "").expanduser()
+        if self._local is None or any((path / name).is_file() for name in _SAVED):
+            return None
+        is_parquet = path.suffix.lower() == ".parquet" if path.is_file() else any(path.rglob("*.parquet"))
+        return path if is_parquet else None
 
     def _loaded(self) -> Any:
         """Returns the data set, or those of its splits by name."""
@@ -116,15 +134,16 @@ class HFSource(LabelledTable):
             return self._from_hub()
         path = Path(self._local).expanduser()
         try:
-            if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            if self._parquet is not None:
+                return _streamed(path)
+            if any((path / name).is_file() for name in _SAVED):
                 return datasets.load_from_disk(str(path))
             if path.suffix.lower() in _FILES and path.is_file():
                 return datasets.load_dataset(_FILES[path.suffix.lower()], data_files=str(path))
             if path.is_dir():
                 return datasets.load_dataset(str(path))
         except Exception as error:  # its readers raise nearly anything
-            reason = f"`datasets` can't read it ({_first_line(error)})"
-            raise ConfigError("data.path", reason, got=str(path), fix="Copy or save it again.") from error
+            raise _unreadable(path, error) from error
         raise MissingFileError(
             "data.path", "there is no such data set here", got=str(path), fix="data.name=OWNER/NAME is one of the hub."
         )
@@ -140,26 +159,90 @@ class HFSource(LabelledTable):
             raise ConfigError("data.name", reason, got=self._name, fix=fix) from error
 
 
+class Columns:
+    """Some columns of a data set on disk, in batches."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def batches(self, names: Sequence[str], **features: Any) -> Iterator[Mapping[str, list[Any]]]:
+        """Yields the values of some columns, of which some are cast to other features, by name."""
+        yield from _cast(self.dataset.select_columns(list(names)), features).iter(_BATCH)
+
+    @property
+    def state(self) -> str:
+        """Describes the data set, and the files that hold it."""
+        # The fingerprint is what the data set says of itself, so the state of its files counts, too.
+        files = [Path(each["filename"]) for each in self.dataset.cache_files]
+        return repr([self.dataset._fingerprint, *map(_state, files)])
+
+
+class StreamedColumns(Columns):
+    """Some columns of a split of Parquet files, of which nothing else is read or copied."""
+
+    def __init__(self, dataset: Any, path: Path, split: str) -> None:
+        super().__init__(dataset)
+        self._path, self._split = path, split
+
+    def batches(self, names: Sequence[str], **features: Any) -> Iterator[Mapping[str, list[Any]]]:
+        """Yields the values of some columns; raises ConfigError where a file is damaged."""
+        try:
+            yield from _cast(_streamed(self._path, columns=list(names))[self._split], features).iter(_BATCH)
+        except ConfigError:
+            raise
+        except Exception as error:  # its readers raise nearly anything
+            raise _unreadable(self._path, error) from error
+
+    @property
+    def state(self) -> str:
+        """Describes the files and the split."""
+        files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*.parquet"))
+        return repr([self._split, *((str(file), *_state(file)) for file in files)])
+
+
+def _streamed(path: Path, **options: Any) -> Any:
+    """Returns Parquet files as streams, by split."""
+    import datasets
+
+    if path.is_file():
+        return datasets.load_dataset("parquet", data_files=str(path), streaming=True, **options)
+    return datasets.load_dataset(str(path), streaming=True, **options)
+
+
+def _cast(dataset: Any, features: Mapping[str, Any]) -> Any:
+    for name, feature in features.items():
+        dataset = dataset.cast_column(name, feature)
+    return dataset
+
+
+def _state(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    reason = f"`datasets` can't read it ({_first_line(error)})"
+    return ConfigError("data.path", reason, got=str(path), fix="Copy or save it again.")
+
+
 @dataclass(frozen=True)
 class DatasetTable(Table):
     """A split as a table; a column of images has the names of the files that they were written to."""
 
-    dataset: Any = None
+    dataset: Columns | None = None
     image: str = ""
     files: Sequence[str] = ()
 
     def rows(self, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Yields the number and the values of each row; numbers of classes become their names."""
+        assert self.dataset is not None
         others = [name for name in dict.fromkeys(columns) if name != self.image]
-        names = {name: _name_of(self.dataset.features[name]) for name in others}
-        chosen = self.dataset.select_columns(others) if others else None
+        names = {name: _name_of(self.dataset.dataset.features[name]) for name in others}
         number = 0
-        for start in range(0, len(self.dataset), _BATCH):
-            stop = min(start + _BATCH, len(self.dataset))
-            batch = {} if chosen is None else chosen[start:stop]
-            lists = [
-                self.files[start:stop] if name == self.image else map(names[name], batch[name]) for name in columns
-            ]
+        nothing: list[Mapping[str, list[Any]]] = [{} for _ in range(0, len(self.files), _BATCH)]
+        for batch in self.dataset.batches(others) if others else nothing:
+            files = self.files[number : number + _BATCH]
+            lists = [files if name == self.image else map(names[name], batch[name]) for name in columns]
             for values in zip(*lists, strict=True):
                 number += 1
                 yield number, values
@@ -191,42 +274,37 @@ def _images_in(dataset: Any) -> list[str]:
     return [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
 
 
-def _table_of_texts(name: str, dataset: Any, text: Any) -> DatasetTable:
-    return DatasetTable(Path(name), tuple(dataset.features), "parquet", "utf-8", dataset=dataset)
-
-
-def _table(name: str, dataset: Any, image: Any) -> DatasetTable:
-    import datasets
-
+def _table(name: str, columns: Columns, image: Any) -> DatasetTable:
+    dataset = columns.dataset
     images = _images_in(dataset)
     if image is not None and image not in images:
         raise ConfigError("data.image", got=image, allowed=images or "a column of images, of which there is none")
     if image is None and len(images) != 1:
-        columns = listed(map(readable, dataset.features))
-        reason = f"it has {len(images)} columns of images, of the columns {columns}"
+        shown = listed(map(readable, dataset.features))
+        reason = f"it has {len(images)} columns of images, of the columns {shown}"
         raise ConfigError("data.image", reason, fix="Name one." if images else "Cast one to datasets.Image().")
     column = image or images[0]
-    folder, files = _written(dataset.cast_column(column, datasets.Image(decode=False)), column)
+    folder, files = _written(columns, column)
     names = tuple(dataset.features)
-    return DatasetTable(folder / name, names, "parquet", "utf-8", dataset=dataset, image=column, files=files)
+    return DatasetTable(folder / name, names, "parquet", "utf-8", dataset=columns, image=column, files=files)
 
 
-def _written(dataset: Any, column: str) -> tuple[Path, list[str]]:
+def _written(columns: Columns, column: str) -> tuple[Path, list[str]]:
     """Returns the folder of a data set's images and their names in it, after writing them there if they aren't yet.
 
     An image that the data set has by its path only keeps that path.
     """
-    # The fingerprint is what the data set says of itself, so the state of its files counts, too.
-    files = [Path(each["filename"]).stat() for each in dataset.cache_files]
-    state = repr([dataset._fingerprint, column, *((file.st_size, file.st_mtime_ns) for file in files)])
-    folder = _cache() / content_hash(state.encode()).hex()
+    import datasets
+
+    folder = _cache() / content_hash(f"{columns.state} {column}".encode()).hex()
     if (folder / _NAMES).is_file():
         return folder, json.loads((folder / _NAMES).read_text(encoding="utf-8"))
     names: list[str] = []
     with temporary_folder(folder) as temporary:
         new = temporary / folder.name
         new.mkdir()
-        for image in (image for batch in dataset.select_columns([column]).iter(_BATCH) for image in batch[column]):
+        batches = columns.batches([column], **{column: datasets.Image(decode=False)})
+        for image in (image for batch in batches for image in batch[column]):
             content, path = (image or {}).get("bytes"), (image or {}).get("path")
             kind = "" if content is None else kind_of(content).lower()
             names.append(path or "" if content is None else f"{len(names):09}.{kind if kind.isalnum() else 'bin'}")
