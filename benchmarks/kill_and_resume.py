@@ -158,7 +158,7 @@ def compare(found: Run, straight: Run) -> list[str]:
             end.pop("hyper_parameters")  # the folder's own name
             end.pop("loops")  # what Lightning counts from the start of a process
         differences += [f"{kind}.ckpt{where}" for where in unequal(*ends)]
-    if found.history(before_step=10**9) != straight.history(before_step=10**9):
+    if found.logged_rows(10**9) != straight.logged_rows(10**9):
         differences.append("metrics.csv")
     return differences + (["metrics"] if found.metrics != straight.metrics else [])
 

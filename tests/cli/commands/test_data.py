@@ -236,3 +236,29 @@ def test_a_table_of_texts_is_known_by_its_columns(tmp_path):
         path = tmp_path / f"{header.replace(',', '_')}.csv"
         path.write_text(f"{header}\na,b\n")
         assert to_check(["check", str(path)])[0] == f"data={data}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["index"], "data index: shards are missing. Usage: regraft data index"),
+        (["index", "a.tar", "data.urls=b.tar"], "data index: 'data.urls=b.tar' is one word too many"),
+        (["index", "a.tar", "b.tar"], "data.urls: 2 of 2 shards aren't there: a.tar; b.tar"),
+        (["pack", "photos"], "data pack: a data set or the folder to write is missing"),
+        (["pack", "photos", "out", "shard_mb=0"], "shard_mb: got '0'; allowed: a number above 0"),
+        (["pack", "photos", "model=resnet18", "out"], "model: a data pack looks at data alone"),
+        (["pack", "photos", "."], "data pack: . isn't empty"),
+        (["pack", "photos", "out"], "data.root: there is no folder"),
+        (["pack", "data=digits", "out"], "data pack: these images are in memory"),
+    ],
+)
+def test_mistakes_in_packing_and_indexing(arguments, sentence, capsys):
+    Path("a.txt").touch()
+    code, _, error = run_main(["data", *arguments], capsys)
+    assert code == 1
+    assert sentence in error
+    assert not Path("out").exists()
+
+
+def test_the_usage_of_packing_and_indexing(capsys):
+    assert "regraft data index SHARDS" in run_main(["data", "pack", "--help"], capsys)[1]

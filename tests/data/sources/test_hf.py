@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.planted import encoded, photo
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.data.images.samples import FileImages
 from regraft.data.sources.hf import HFSource
 from regraft.data.text.cleaning import COLUMN_SEPARATOR
@@ -60,6 +60,27 @@ def test_a_saved_data_set_keeps_its_splits_and_files(tmp_path: Path) -> None:
     assert isinstance(again.train, FileImages)
     assert [again.train.path(index).stat().st_mtime_ns for index in range(6)] == times
     assert np.array_equal(again.train.content_hashes(), found.train.content_hashes())
+
+
+@needs_datasets
+def test_a_folder_of_parquet_files_is_streamed_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        made(4).to_parquet(str(folder / f"train-{number:05}-of-00003.parquet"))
+    made(2).to_parquet(str(folder / "test-00000-of-00001.parquet"))
+    found = HFSource(path=str(folder)).splits()
+    assert found.train.labels.tolist() == [0, 1] * 6
+    assert found.test is not None
+    assert found.test.labels.tolist() == [0, 1]
+    assert isinstance(found.train, FileImages)
+    assert found.train.path(5).read_bytes() == encoded(photo(1), "JPEG")
+    assert not list((tmp_path / "datasets").rglob("*.arrow"))
+    damaged = folder / "train-00002-of-00003.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises((ConfigError, ConfigErrors), match="`datasets` can't read it"):
+        HFSource(path=str(folder)).splits()
 
 
 @needs_datasets
