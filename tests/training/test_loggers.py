@@ -4,13 +4,33 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers.logger import DummyLogger
 
 import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
 from regraft.report.run.finish import log_files
-from regraft.training.callbacks.loggers import StepLoss
-from regraft.training.loggers import EpochRows, MLflow, _artifacts_beside, chosen_parameters, parameters
+from regraft.training.callbacks.loggers import KeepLoggersOpen, StepLoss
+from regraft.training.loggers import EpochRows, MLflow, _artifacts_beside, chosen_parameters, close, parameters
+
+
+class Failing(pl.LightningModule):
+    """A module whose training fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def train_dataloader(self):
+        return [torch.zeros(1, 1)]
+
+    def training_step(self, batch, index):
+        raise ValueError("the cause")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 def rows_of(folder):
@@ -88,6 +108,26 @@ def test_steps_of_accumulated_gradients_are_logged_as_one():
     trainer.global_step, trainer.accumulate_grad_batches = 3, 1
     callback.on_train_batch_end(trainer, None, None, {}, 4)  # a batch that was skipped
     assert len(logged) == 2
+
+
+class Broken(DummyLogger):
+    """A logger whose server is gone when the run ends."""
+
+    def finalize(self, status):
+        raise ConnectionError("the server is gone")
+
+
+def test_a_logger_that_cannot_end_hides_no_error(caplog):
+    trainer = pl.Trainer(
+        logger=Broken(), callbacks=KeepLoggersOpen(), max_epochs=1, accelerator="cpu", log_every_n_steps=1,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the cause"):
+        trainer.fit(Failing())
+    ended = []
+    close([Broken(), SimpleNamespace(finalize=ended.append)], "failed")
+    assert ended == ["failed"]
+    assert "Broken doesn't show how the run ended: the server is gone" in caplog.text
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """The loggers of `conf/logger`, and what they are given beside the metrics that Lightning logs."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,8 @@ from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
 from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
+
+log = logging.getLogger(__name__)
 
 _IDS = "logger_ids.json"
 """Ids of the runs that trackers have for a run's folder, which a resumed run continues."""
@@ -216,23 +220,36 @@ def chosen_parameters(config: Config, run: Run) -> dict[str, Any]:
 def log_results(loggers: Sequence[Any], config: Config, run: Run, results: Mapping[str, Any]) -> None:
     """Logs the metrics of the final test once; to TensorBoard with the parameters and the kept weights' validation.
 
-    metrics.csv has the epochs alone, as the test is of the weights that were kept, whatever their epoch.
+    metrics.csv has the epochs alone, as the test is of the weights that were kept, whatever their epoch. A logger that
+    fails is only warned of, as the results are in the run's folder.
     """
     tested = {name: value for name, value in results["metrics"].items() if name.startswith("test/")}
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            rows = [row for row in rows_of(run) if any(name.startswith("val/") for name in row)]
-            kept = kept_row(rows, config, results) if rows else {}
-            validated = {f"hparam/{name}": value for name, value in kept.items() if name.startswith("val/")}
-            logger.log_hyperparams(chosen_parameters(config, run), tested | validated, results["num_steps"])
-        elif tested and not isinstance(logger, CSVLogger):
-            logger.log_metrics(tested, results["num_steps"])
+        with _warned_of(logger, "the results of the test"):
+            if isinstance(logger, TensorBoardLogger):
+                rows = [row for row in rows_of(run) if any(name.startswith("val/") for name in row)]
+                kept = kept_row(rows, config, results) if rows else {}
+                validated = {f"hparam/{name}": value for name, value in kept.items() if name.startswith("val/")}
+                logger.log_hyperparams(chosen_parameters(config, run), tested | validated, results["num_steps"])
+            elif tested and not isinstance(logger, CSVLogger):
+                logger.log_metrics(tested, results["num_steps"])
 
 
 def close(loggers: Sequence[Any], status: str) -> None:
-    """Ends what loggers show of a run, with `success` or `failed`."""
+    """Ends what loggers show of a run, with `success` or `failed`; one that can't is only warned of."""
     for logger in loggers:
-        logger.finalize(status)
-        if isinstance(logger, WandbLogger):
-            # Otherwise the next run of the process, such as a sweep's next job, would log into the same one.
-            logger.experiment.finish(exit_code=0 if status == "success" else 1)
+        with _warned_of(logger, "how the run ended"):
+            logger.finalize(status)
+            if isinstance(logger, WandbLogger):
+                # Otherwise the next run of the process, such as a sweep's next job, would log into the same one.
+                logger.experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+@contextmanager
+def _warned_of(logger: Any, what: str) -> Iterator[None]:
+    """Turns an error of a logger, such as that of a server that is gone, into a warning."""
+    try:
+        yield
+    except Exception as error:
+        name, reason = type(logger).__name__, " ".join(str(error).split()) or type(error).__name__
+        log.warning("%s doesn't show %s: %s", name, what, reason)

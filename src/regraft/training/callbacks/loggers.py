@@ -10,7 +10,14 @@ from regraft.core.errors import require
 
 
 class KeepLoggersOpen(pl.Callback):
-    """Takes the loggers off the trainer at the end of training, which would end them before the final test."""
+    """Takes the loggers off the trainer before Lightning ends them, which would be before the final test.
+
+    After an error, one of a logger that can't be ended would hide it.
+    """
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Takes them off after an error, too."""
+        trainer.loggers = []
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Takes them off before Lightning ends them."""
