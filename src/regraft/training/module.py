@@ -243,7 +243,13 @@ class TransferModule(pl.LightningModule):
         return None if self.sample_groups is None else self.sample_groups[indices.cpu()]
 
     def _seed_draws(self, draw_seed: int) -> None:
-        torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
+        seed = derive_seed(draw_seed, "step", self.global_rank)
+        # Without a GPU, torch.manual_seed notes for each kind of device from where it was called, which takes longer
+        # than the step of a small network.
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _seed_dropout(self, draw_seed: int) -> None:
         """Seeds a step of the head alone, if it draws at all: seeding takes as long as a small head's step."""
