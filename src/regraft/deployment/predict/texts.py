@@ -155,11 +155,14 @@ def _columns_of_run(table: Table, data: Mapping[str, Any]) -> Sequence[str] | No
 def _rows(table: Table, columns: tuple[str, ...]) -> Iterator[NamedInput]:
     """Yields the texts of a table; a row without a text is called by its place, and its error is its prediction."""
     faults: list[tuple[int, str]] = []
-    for number, cells in table.rows(columns, lambda kind, at, detail: faults.append((at, kind))):
-        yield from _unreadable(table, faults)
-        texts = [text_of(cell) for cell in cells]
-        text = joined(texts)
-        yield NamedInput(" ".join(texts) if text else table.place(number), text)
+    try:
+        for number, cells in table.rows(columns, lambda kind, at, detail: faults.append((at, kind))):
+            yield from _unreadable(table, faults)
+            texts = [text_of(cell) for cell in cells]
+            text = joined(texts)
+            yield NamedInput(" ".join(texts) if text else table.place(number), text)
+    except ConfigError as error:
+        raise error.about("input") from error
     yield from _unreadable(table, faults)
 
 
