@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from torch import Tensor, nn
 
@@ -26,3 +28,13 @@ def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last, small,
     assert backbone.training
     assert not norm._forward_hooks
     assert all(tensor.equal(before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_an_lstm_has_its_own_weights_afterwards(monkeypatch):
+    monkeypatch.setattr(dry_run, "_SMALL", 0)
+    lstm = nn.LSTM(4, 3)
+    backbone = Backbone({"rows": nn.Flatten(0, 1), "lstm": lstm}, 3, ImageSpec(4))
+    dry_outputs(backbone, [lstm], num_inputs=2)
+    with contextlib.suppress(AttributeError):  # its output is a pair
+        dry_run.saved_bytes(backbone, ["lstm"])
+    assert not any(weight.is_meta for weight in lstm._flat_weights)

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import islice
@@ -97,7 +98,7 @@ def _expanded(urls: Any, trust: Sequence[str]) -> list[str]:
     for each in several:
         require(isinstance(each, str) and bool(each), _KEY, each, "a tar file, with braces for several, or a folder")
         found += [shard for text in each.split("::") for shard in _expanded_text(text, trust)]
-    twice = sorted({url for url in found if found.count(url) > 1}) if len(set(found)) < len(found) else []
+    twice = sorted(url for url, num in Counter(found).items() if num > 1)
     if twice:
         raise ConfigError(_KEY, f"it names shards twice: {listed(map(readable, twice))}")
     require(bool(found), _KEY, urls, "shards")
@@ -105,20 +106,29 @@ def _expanded(urls: Any, trust: Sequence[str]) -> list[str]:
 
 
 def _expanded_text(text: str, trust: Sequence[str]) -> list[str]:
-    if text.startswith(COMMAND) and not {_PIPE, text} & {*trust}:
-        reason = f"{readable(text)} is a command, which the config of a run of someone else could hold"
-        raise ConfigError(_KEY, reason, fix="If you trust it, add trust=[pipe] to the command.")
     path = Path(text).expanduser()
     if not is_remote(text) and path.is_dir():
-        tars = [str(each) for each in tars_in(path)]
+        tars = [_local(str(each)) for each in tars_in(path)]
         if not tars:
             raise ConfigError(_KEY, f"there is no .tar file in {readable(text)}")
         return tars
-    found = _braces(text)
-    if is_remote(text):
-        return found
-    paths = [str(Path(each).expanduser()) for each in found]
-    return [each for path in paths for each in (sorted(glob.glob(path)) or [path])]  # noqa: PTH207
+    found: list[str] = []
+    for each in _braces(text):
+        # Braces may hide the beginning of a command.
+        if each.lower().startswith(COMMAND) and not {_PIPE, text} & {*trust}:
+            reason = f"{readable(each)} is a command, which the config of a run of someone else could hold"
+            raise ConfigError(_KEY, reason, fix="If you trust it, add trust=[pipe] to the command.")
+        if is_remote(each):
+            found.append(each)
+        else:
+            pattern = str(Path(each).expanduser())
+            found += map(_local, sorted(glob.glob(pattern)) or [pattern])  # noqa: PTH207
+    return found
+
+
+def _local(path: str) -> str:
+    """Returns the path of a file so that it isn't read as an address or a command, whatever the file is called."""
+    return f"./{path}" if is_remote(path) else path
 
 
 def _braces(text: str) -> list[str]:

@@ -18,9 +18,9 @@ from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.program import Runner
 from regraft.deployment.export.text_card import text_card
-from regraft.models.backbones.text.layers import Stage
 from regraft.models.backbones.text.library import new_model, quiet, transformers
 from regraft.models.backbones.text.pooling import Pool
+from regraft.models.backbones.text.stage import Stage
 from regraft.models.from_config import MEMBERS
 from regraft.models.heads import Linear, Standardised
 from regraft.models.stage_outputs import TappedBackbone

@@ -11,7 +11,8 @@ from regraft.core.errors import ConfigError, MissingFileError, require
 from regraft.core.text_spec import TextSpec
 from regraft.core.types import Backbone
 from regraft.models.backbones.text import library
-from regraft.models.backbones.text.layers import Stage, split
+from regraft.models.backbones.text.layers import split
+from regraft.models.backbones.text.stage import Stage
 from regraft.models.weights import offline_error, require_reachable
 
 _CONFIG = "config.json"
