@@ -41,6 +41,8 @@ def test_train_fill_eval_predict_and_probe_mix_no_devices(photos):
         ["eval", "ckpt_path=batches"],
         ["predict", "ckpt_path=epochs", "input=photos/ant", f"device={standin_device.DEVICE}", "features.cache=on"],
         ["probe", *DATA, *MODEL, "model.weights=weights.pth"],
+        ["fill", *TRAIN, "model.weights=weights.pth", "fill.share=1/2", "features.dir=filled"],
+        ["doctor", "checks=device,precision,compile"],
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REGRAFT_DEBUG": "1"}
     command = [sys.executable, standin_device.__file__, json.dumps(commands)]
