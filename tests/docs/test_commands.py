@@ -22,6 +22,9 @@ NOT_RUN = {
         "'models=[efficientnet_lite0,outputs/birds/2026-11-29_18-05-54-90057d]'"
     ],
     "docs/how-to/export.md": ["pip install 'regraft[onnx]'"],
+    "docs/how-to/filling.md": [
+        "torchrun --nproc-per-node=8 -m regraft fill data=folder data.root=photos model=resnet50"
+    ],
     "docs/how-to/install.md": ["python3 -m venv .venv", 'eval "$(regraft -sc install=bash)"'],
     "docs/how-to/search.md": ["pip install 'regraft[optuna]'"],
     "docs/how-to/serve.md": [
@@ -55,7 +58,10 @@ NOT_RUN = {
         'regraft predict run=last text="Where is my card?"',
         "from pathlib import Path",
     ],
-    "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
+    "docs/how-to/use_a_gpu.md": [
+        "regraft train data=folder data.root=photos model=resnet18 trainer=gpu",
+        "regraft doctor gpu",
+    ],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],
 }
 """Of each page the first lines of the blocks that the tests don't run; the reason stands above each block."""

@@ -33,6 +33,7 @@ Examples
   regraft probe data=folder data.root=photos
   regraft rank data=folder data.root=photos sizes=[96,128,224]
   regraft auto data=folder data.root=photos time=120
+  regraft fill data=folder data.root=photos fill.share=1/4
   regraft data check photos
 
 Completion
