@@ -1,6 +1,6 @@
 """A forward pass for its shapes alone, and for the memory that training takes."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -48,10 +48,21 @@ def _has_run_on_meta(backbone: Backbone, num_inputs: int) -> bool:
     if inputs.numel() * sum(tensor.numel() for tensor in states.values()) <= _SMALL:
         return False
     try:
-        torch.func.functional_call(backbone, states, (inputs,))
+        _called(backbone, states, inputs)
     except (NotImplementedError, RuntimeError):
         return False
     return True
+
+
+def _called(backbone: Backbone, states: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Returns the output of a backbone with other tensors in the place of its own."""
+    try:
+        found: Tensor = torch.func.functional_call(backbone, dict(states), (inputs,))
+        return found
+    finally:
+        for module in backbone.modules():
+            if isinstance(module, nn.RNNBase):  # keeps a list of its weights, which has the other tensors now
+                module.to(next(module.parameters()).device)
 
 
 def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
@@ -95,6 +106,6 @@ def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        output = torch.func.functional_call(backbone, states, (inputs,))
+        output = _called(backbone, states, inputs)
     del output
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

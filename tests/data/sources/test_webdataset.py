@@ -283,6 +283,20 @@ def test_a_command_runs_only_if_it_is_trusted_and_once(tmp_path: Path, monkeypat
     assert not list((tmp_path / "cache").rglob("*.temp*"))
 
 
+def test_a_command_that_braces_hide_and_a_file_called_like_one_dont_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for urls in ("{pipe:touch ran;,x}.tar", "{p,q}ipe:touch ran; cat {1..2}.tar", "PIPE:touch ran"):
+        assert "trust=[pipe]" in errors_of(urls)[0]
+    write_tar(Path("pipe:touch ran; cat x.tar"), {"a.png": png(0), "a.cls": "0", "b.png": png(1), "b.cls": "1"})
+    for urls in (".", "*.tar"):
+        assert len(read(urls).train) == 2
+    assert not Path("ran").exists()
+
+
 def test_braces_that_are_wrong(tmp_path: Path) -> None:
     assert "its braces aren't balanced" in errors_of("photos-{0..1.tar")[0]
     assert "at most 1,000,000 shards" in errors_of("photos-{0..9}{000000..999999}.tar")[0]
