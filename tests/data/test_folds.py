@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from regraft.core.errors import ConfigError
-from regraft.data.folds import fold_numbers, grouped_split, require_folds
+from regraft.data.folds import fold_numbers, fold_of, grouped_split, require_folds
 
 
 def drawn(seed: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -103,3 +103,25 @@ def test_too_few_images_or_groups() -> None:
         fold_numbers(torch.tensor([0] * 9), np.array(list("ababababa")), 3, 0)
     with pytest.raises(ConfigError, match="all samples belong to the group a"):
         grouped_split(torch.tensor([0, 1]), np.array(["a", "a"]), 0.5, 0, "data.val_fraction")
+
+
+@pytest.mark.parametrize("num_groups", [3, 6, 40])
+def test_a_group_with_most_samples_is_not_set_aside(num_groups: int, caplog: pytest.LogCaptureFixture) -> None:
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        groups = np.where(random.random(300) < 0.6, -1, random.integers(0, num_groups - 1, 300)).astype(str)
+        labels = torch.from_numpy(random.integers(0, 3, 300))
+        _, carved = grouped_split(labels, groups, 0.1, seed, "data.val_fraction")
+        assert 0 < len(carved) < 90
+        assert "-1" not in groups[carved.numpy()]
+    assert ("data.val_fraction=0.1: what is set aside has " in caplog.text) == (num_groups == 3)
+
+
+def test_a_fold_that_is_far_from_its_share_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    groups = np.array(["big"] * 60 + [f"g{index % 8}" for index in range(40)])
+    labels = torch.arange(100) % 2
+    folds = [fold_of(labels, groups, 5, fold, 0) for fold in range(5)]
+    assert torch.stack(folds).sum(0).eq(1).all()
+    (large,) = [number for number, fold in enumerate(folds) if fold.sum() >= 60]
+    sentence = "of the samples, because groups are kept together (the largest one, big, has 60 %)."
+    assert f"Fold {large} of 5 has {int(folds[large].sum())} % {sentence}" in caplog.text

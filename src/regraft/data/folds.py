@@ -1,5 +1,6 @@
 """Folds and splits that are stratified and keep groups together, functions of labels and a seed."""
 
+import logging
 import warnings
 
 import numpy as np
@@ -7,7 +8,10 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError, require
+from regraft.data.findings import readable
 from regraft.data.iterative import iterative_folds
+
+_log = logging.getLogger(__name__)
 
 _MOST_PARTS = 20
 _MANY_GROUPS = 5_000
@@ -50,10 +54,19 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     return _parts(classes, groups, folds, seed)
 
 
+def fold_of(strata: Tensor, groups: np.ndarray | None, folds: int, fold: int, seed: int) -> Tensor:
+    """Returns which samples are in a fold, (num_samples,), bool; see `fold_numbers`. An uneven share is warned of."""
+    is_in_fold = fold_numbers(strata, groups, folds, seed) == fold
+    if groups is not None:
+        _warn_if_uneven(f"Fold {fold} of {folds}", float(is_in_fold.mean()), 1 / folds, groups)
+    return torch.from_numpy(is_in_fold)
+
+
 def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
     """Returns (kept, carved): positions, ascending, disjoint, together all of them, with no group in both.
 
-    Groups are dealt into up to 20 stratified parts, of which as many are carved as come closest to the fraction.
+    Groups are dealt into up to 20 stratified parts, of which as many are carved as come closest to the fraction, those
+    that are too large by themselves last. A share that is far from it is warned of.
 
     Args:
         fraction: in (0, 1).
@@ -72,10 +85,22 @@ def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int
             classes, most = np.zeros_like(classes), len(classes)
         parts = _parts(classes, groups, min(_MOST_PARTS, num_groups, most), seed)
     used, sizes = np.unique(parts, return_counts=True)
-    totals = np.cumsum(sizes)
+    is_large = sizes > 1.5 * len(parts) * max(fraction, 1 / len(used))
+    order = np.lexsort((used, np.where(is_large, sizes, 0)))
+    totals = np.cumsum(sizes[order])
     num = int(np.abs(totals[:-1] - fraction * len(parts)).argmin()) + 1  # at least one part is kept
-    is_carved = torch.from_numpy(np.isin(parts, used[:num]))
+    is_carved = torch.from_numpy(np.isin(parts, used[order[:num]]))
+    _warn_if_uneven(f"{key}={fraction:g}: what is set aside", float(is_carved.double().mean()), fraction, groups)
     return (~is_carved).nonzero()[:, 0], is_carved.nonzero()[:, 0]
+
+
+def _warn_if_uneven(what: str, share: float, wanted: float, groups: np.ndarray) -> None:
+    """Warns of a share of the samples that is far from the wanted one, because groups are kept together."""
+    if wanted / 2 <= share <= 2 * wanted:
+        return
+    names, sizes = np.unique(groups, return_counts=True)
+    largest = f"the largest one, {readable(str(names[sizes.argmax()]))}, has {100 * sizes.max() / len(groups):.0f} %"
+    _log.warning("%s has %.0f %% of the samples, because groups are kept together (%s).", what, 100 * share, largest)
 
 
 def _parts(classes: np.ndarray, groups: np.ndarray | None, num_parts: int, seed: int) -> np.ndarray:

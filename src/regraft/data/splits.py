@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError, require
 from regraft.core.seeding import derive_seed
-from regraft.data.folds import fold_numbers, grouped_split
+from regraft.data.folds import fold_of, grouped_split
 from regraft.data.iterative import iterative_folds, iterative_split
 from regraft.data.sources.base import Columns, Samples, Splits
 from regraft.tasks import task_of
@@ -62,7 +62,7 @@ def carve_splits(
     if held_out is not None:
         folds, fold = held_out
         strata, groups = task.strata(train.labels), train.columns.groups
-        is_in_fold = torch.from_numpy(fold_numbers(strata, groups, folds, derive_seed(split_seed, "folds")) == fold)
+        is_in_fold = fold_of(strata, groups, folds, fold, derive_seed(split_seed, "folds"))
         parts["test"] = Part(splits.train, is_in_fold.nonzero()[:, 0])
         train = Part(splits.train, (~is_in_fold).nonzero()[:, 0])
     for name, official, fraction in (("test", splits.test, test_fraction), ("val", splits.val, val_fraction)):

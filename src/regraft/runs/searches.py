@@ -1,5 +1,6 @@
 """Finds the folders of searches by `regraft auto`: the best run in one, and its command. Imports no torch."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from regraft.runs.folder import Run
 RECORD = "auto.json"
 _RUNS_ONLY = ("last", "best")
 _LIMITS = ("time", "trials")
-_MAY_CHANGE = (*_LIMITS, "trust", "features.dir")
+_STORE = "features.dir"
+_MAY_CHANGE = (*_LIMITS, "trust", _STORE)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,16 @@ def winner_of(folder: Path) -> Run:
     """Returns the best run of a search so far; raises MissingFileError if it has none."""
     name = read_json(folder / RECORD).get("winner")
     if not isinstance(name, str) or not (folder / name).is_dir():
-        raise MissingFileError("run", f"{folder} has no run yet. To continue the search: regraft resume run={folder}")
+        raise MissingFileError("run", f"{folder} has no run yet. To continue the search: {resume_search(folder)}")
     return Run(folder / name)
+
+
+def resume_search(folder: Path) -> str:
+    """Returns the command that continues a search, with the folder of its store, which only a command line may say."""
+    command = read_json(folder / RECORD).get("command")
+    overrides = command.get("overrides") if isinstance(command, dict) else None
+    kept = [each for each in map(str, overrides if isinstance(overrides, list) else ()) if key_of(each) == _STORE]
+    return shlex.join(["regraft", "resume", f"run={folder}", *kept])
 
 
 def command_of_search(folder: Path, given: Sequence[str] = (), config_dir: str | None = None) -> SearchCommand:

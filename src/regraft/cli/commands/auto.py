@@ -24,7 +24,7 @@ from regraft.core.startup import (
 from regraft.core.text import say
 from regraft.runs import provenance
 from regraft.runs.folder import Run
-from regraft.runs.searches import SearchCommand
+from regraft.runs.searches import SearchCommand, resume_search
 
 if TYPE_CHECKING:
     from regraft.core.console import ProgressBar
@@ -227,7 +227,7 @@ def _changed(folder: Path, nouns: str) -> ConfigError:
     return ConfigError(
         "data",
         f"the {nouns} have changed since the search began",
-        fix=f"To search again, without computing again what is the same: regraft resume run={folder}",
+        fix=f"To search again, without computing again what is the same: {resume_search(folder)}",
     )
 
 
