@@ -11,7 +11,7 @@ from regraft.config.groups import group_names
 from regraft.config.quoting import key_of, quoted
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, UnknownNameError
-from regraft.data.shards.headers import is_tar
+from regraft.data.shards.headers import are_shards
 from regraft.data.tables.reading import SUFFIXES
 
 _FOLDER = "regraft.data.sources.folder.FolderSource"
@@ -46,7 +46,7 @@ def chosen_data(name: str, words: Sequence[str], others: Sequence[str], usage: s
 def _kind_of(word: str) -> tuple[str, str]:
     """Returns the data config for a path, and its key for it: of shards, a table or a folder."""
     path = Path(word)
-    if is_tar(word):
+    if are_shards(word):
         return "webdataset", "data.urls"
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return _kind_of_table(path), "data.path"

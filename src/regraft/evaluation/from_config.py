@@ -12,12 +12,14 @@ from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
+from regraft.data.shards.headers import are_shards
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.data.sources.labelled_table import LabelledTable
 from regraft.data.sources.table import TableSource
 from regraft.data.sources.text_folder import TextFolderSource
 from regraft.data.sources.text_table import TextTableSource
+from regraft.data.sources.webdataset import WebDatasetSource
 from regraft.features.datamodule import FeatureDataModule
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError
@@ -103,27 +105,32 @@ def target_domain(config: Config, trained: Checkpoint, path: str) -> Any:
         module.setup()
     except (ConfigError, ConfigErrors) as error:
         # The source reports its folder or its table as its own.
-        own_keys = ("data.root", "data.path")
+        own_keys = ("data.root", "data.path", "data.urls")
         errors = [each.about("shift") if each.key in own_keys else each for each in errors_in(error)]
         raise (errors[0] if len(errors) == 1 else ConfigErrors(errors)) from error
     return module
 
 
 def _source_at(config: Config, trained: Checkpoint, path: str) -> Any:
-    """Returns the source of a target domain: a table, read as the run's own if that is one, or a folder of classes."""
+    """Returns the source of a target domain: shards or a table, read as the run's own are, or class folders."""
     data, task = config["data"], trained.task
     kind = target_of(data, "data")
     is_table_run = isinstance(kind, type) and issubclass(kind, LabelledTable)
-    if Path(path).expanduser().is_dir() and task.has_classes:
+    place = Path(path).expanduser()
+    if are_shards(path):
+        own = data if kind is WebDatasetSource else {"on_error": data.get("on_error", "raise")}
+        taken = inspect.signature(WebDatasetSource).parameters
+        options = {key: value for key, value in own.items() if key in taken and key not in ("group", "weight", "table")}
+        return WebDatasetSource(**options | {"urls": path, "task": task.name, "trust": config["trust"]})
+    if place.is_dir() and task.has_classes:
         folder = _FOLDERS[trained.input_spec.kind]
         return folder(root=path, on_error=data.get("on_error", "raise"), splits={})
-    if not is_table_run:
+    if not is_table_run or kind is WebDatasetSource:
         label = list(trained.class_names) if task.name == "regression" else None
         on_error = data.get("on_error", "raise")
         table = _TABLES[trained.input_spec.kind]
         return table(path=path, label=label, task=task.name, on_error=on_error)
     taken = inspect.signature(kind).parameters
     options = {key: value for key, value in data.items() if key in taken}
-    place = "urls" if "urls" in taken else "path"
-    options |= {place: path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}
+    options |= {"path": path, "task": task.name} | {key: None for key in ("root", "group", "weight") if key in taken}
     return kind(**options)

@@ -91,6 +91,14 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
+def are_shards(path: str) -> bool:
+    """Whether a path is that of a tar file, there or not, or of a folder with some and no subfolders such as classes."""
+    place = Path(path).expanduser()
+    if not place.is_dir():
+        return is_tar(path)
+    return bool(tars_in(place)) and not any(each.is_dir() for each in place.iterdir())
+
+
 def tars_in(folder: Path) -> Sequence[Path]:
     """Returns the tar files of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_tar(path.name) and path.is_file())
