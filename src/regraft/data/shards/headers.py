@@ -92,7 +92,7 @@ def is_tar(name: str) -> bool:
 
 
 def are_shards(path: str) -> bool:
-    """Whether a path is that of a tar file, there or not, or of a folder with some and no subfolders such as classes."""
+    """Whether a path is that of a tar file, there or not, or of a folder with some and no subfolders."""
     place = Path(path).expanduser()
     if not place.is_dir():
         return is_tar(path)
