@@ -29,9 +29,11 @@ from regraft.config.quoting import parsed, quoted, readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
+from regraft.core.remote import require_local
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
 _PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "data.path", "data.urls", "model.path", "features.dir")
+_MAY_BE_REMOTE = ("data.path", "data.urls")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 """How addresses and commands of shards begin, such as https: and pipe:, which aren't paths."""
 _LINEAR_HEADS = ("regraft.models.heads.Linear", "regraft.models.heads.Standardised")
@@ -167,6 +169,8 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for key in _PATHS:
         if at(resolved, key) == "":
             raise ConfigError(key, "it is empty", fix=f"Give a path with {key}=PATH, or leave it out.")
+        if key not in _MAY_BE_REMOTE:
+            require_local(at(resolved, key), key)
     named = (
         *(("data", "root"), ("data", "path"), ("data", "urls"), ("data", "table"), ("data", "class_names")),
         *(("model", "path"), ("model", "weights"), ("features", "dir")),
@@ -175,7 +179,8 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
         if value and (key != "weights" or (isinstance(value, str) and Path(value).expanduser().is_file())):
-            resolved[section][key] = _absolute(value, is_url=key == "urls")
+            may_be_url = key == "urls" or (f"{section}.{key}" in _MAY_BE_REMOTE and "://" in str(value))
+            resolved[section][key] = _absolute(value, is_url=may_be_url)
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none

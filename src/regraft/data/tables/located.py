@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.errors import ConfigError, MissingFileError, listed, require
+from regraft.core.remote import fetched, is_remote
 from regraft.data.findings import readable
 from regraft.data.sources.layout import SPLITS, layout_of, names_split
 from regraft.data.tables.reading import SUFFIXES
@@ -18,12 +19,12 @@ def tables_of(path: Any) -> dict[Path, str | None]:
 
     Args:
         path: of a table or of a folder with tables; several of them, which are called after their splits; or the table
-            of each split.
+            of each split. Of a table at an address a copy is returned, see `core.remote`.
     """
     if isinstance(path, Mapping):
         for name in path:
             require(name in SPLITS, f"data.path.{name}", path[name], f"the keys {', '.join(SPLITS)}")
-        tables: dict[Path, str | None] = {Path(table).expanduser(): split for split, table in path.items()}
+        tables: dict[Path, str | None] = {_local(table): split for split, table in path.items()}
         if "train" not in path:
             raise ConfigError("data.path", "it names no training table", fix="Add train: TABLE.")
         if len(tables) < len(path):
@@ -31,10 +32,14 @@ def tables_of(path: Any) -> dict[Path, str | None]:
             raise ConfigError("data.path", reason, fix="Give each split a table of its own, or carve them.")
         return tables
     if isinstance(path, Sequence) and not isinstance(path, str):
-        return _by_name([Path(str(each)).expanduser() for each in path])
+        return _by_name([_local(str(each)) for each in path])
     require(isinstance(path, str) and bool(path), "data.path", path, "a table, or a folder with tables")
-    given = Path(path).expanduser()
+    given = _local(path)
     return _in_folder(given) if given.is_dir() else {given: None}
+
+
+def _local(path: str) -> Path:
+    return fetched(path, "data.path") if is_remote(path) else Path(path).expanduser()
 
 
 def _in_folder(folder: Path) -> dict[Path, str | None]:
