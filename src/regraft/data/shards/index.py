@@ -53,6 +53,10 @@ _CODE = (
 )
 
 
+KEPT = np.dtype([(name, FACTS[name]) for name in FACTS.names or () if name != "thumb"])
+"""Facts without the thumbnail, which is most of them and needed by a check alone."""
+
+
 @dataclass
 class ShardSample:
     """A sample of a shard.
@@ -76,7 +80,8 @@ class ShardIndex:
     Attributes:
         state: size and time of the shard, see `state_of`.
         lines: a sample a line, as JSON.
-        facts: (num_images,), FACTS, in the order of the samples and of the images of each.
+        facts: (num_images,), KEPT, in the order of the samples and of the images of each.
+        thumbs: (num_images, THUMB, THUMB), uint8, of the images; None if they weren't asked for.
         details: detail of an image's problem, by its index.
         columns: those of all samples.
         damage: why the rest of the shard can't be read; empty for a whole one.
@@ -91,6 +96,7 @@ class ShardIndex:
     columns: list[str]
     damage: str
     ignored: dict[str, list[str]]
+    thumbs: np.ndarray | None = None
 
     def samples(self) -> Iterator[ShardSample]:
         """Yields the samples."""
@@ -99,7 +105,7 @@ class ShardIndex:
             yield ShardSample(key, {name: tuple(place) for name, place in images.items()}, cells, fault)
 
 
-def load_index(path: str) -> ShardIndex | None:
+def load_index(path: str, *, has_thumbs: bool = False) -> ShardIndex | None:
     """Returns the index of a shard as it is now; None if there is none, or it is of an earlier state of the shard."""
     state = state_of(path)
     for place in _places(path):
@@ -110,15 +116,16 @@ def load_index(path: str) -> ShardIndex | None:
                 if about["version"] != _version() or tuple(about["state"]) != state:
                     continue
                 facts, lines = kept["facts"], kept["lines"].tobytes()
+                thumbs = kept["thumbs"] if has_thumbs else None
         except FileNotFoundError:
             continue
         except _DAMAGED as error:
             _log.warning("%s is damaged (%s); the shard is indexed again.", place, error)
             continue
-        if facts.dtype == FACTS:
+        if facts.dtype == KEPT:
             details = {int(number): text for number, text in about["details"].items()}
             known = about["columns"], about["damage"], about["ignored"]
-            return ShardIndex(path, state, lines, facts, details, *known)
+            return ShardIndex(path, state, lines, facts, details, *known, thumbs)
     return None
 
 
@@ -140,10 +147,13 @@ def make_index(path: str, count: Callable[[int], None]) -> ShardIndex:
         for sample in samples
         for name, place in sample.images.items()
     ]
-    facts, details = _facts_of(images, count)
+    full, details = _facts_of(images, count)
+    facts = np.zeros(len(full), KEPT)
+    for name in KEPT.names or ():
+        facts[name] = full[name]
     lines = "\n".join(json.dumps([each.key, each.images, each.cells, each.fault]) for each in samples).encode()
     columns = list(dict.fromkeys(name for sample in samples for name in sample.cells))
-    index = ShardIndex(path, state, lines, facts, details, columns, headers.damage, ignored)
+    index = ShardIndex(path, state, lines, facts, details, columns, headers.damage, ignored, full["thumb"])
     _keep(index)
     count(state[0] - sum(image.size for image in images))
     return index
@@ -238,7 +248,8 @@ def _keep(index: ShardIndex) -> None:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with atomically(place) as file:
-                np.savez(file, facts=index.facts, about=about, lines=np.frombuffer(index.lines, np.uint8))
+                lines = np.frombuffer(index.lines, np.uint8)
+                np.savez(file, facts=index.facts, about=about, lines=lines, thumbs=np.asarray(index.thumbs))
         except OSError as error:
             refused = place, error.strerror
         else:

@@ -118,7 +118,9 @@ def open_indexes(urls: Sequence[str], progress: ProgressBar) -> Indexed:
         count_bytes = _in_megabytes(count)
         for url in missing:
             try:
-                indexes[url] = make_index(path_of(url), count_bytes)
+                made = make_index(path_of(url), count_bytes)
+                made.thumbs = None
+                indexes[url] = made
             except OSError as error:
                 damaged[url] = error.strerror or str(error)
     found = {url: index for url, index in indexes.items() if index is not None}

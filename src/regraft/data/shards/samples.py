@@ -8,7 +8,7 @@ import torch
 
 from regraft.data.images.file_reading.facts import FACTS
 from regraft.data.images.samples import FileImages
-from regraft.data.shards.index import load_index, make_index
+from regraft.data.shards.index import KEPT, load_index, make_index
 from regraft.data.shards.member import Member
 
 
@@ -69,11 +69,14 @@ class ShardImages(FileImages):
         details: dict[int, str] = {}
         for number in np.unique(self.shard_of).tolist():
             path = self.shards[number].path
-            index = load_index(path) or make_index(path, lambda num_bytes: None)
+            index = load_index(path, has_thumbs=True) or make_index(path, lambda num_bytes: None)
             starts = [start for sample in index.samples() for start, _ in sample.images.values()]
             positions = np.flatnonzero(self.shard_of == number)
             rows = np.searchsorted(starts, self.starts[positions])
-            facts[positions] = index.facts[rows]
+            assert index.thumbs is not None
+            for name in KEPT.names or ():
+                facts[name][positions] = index.facts[name][rows]
+            facts["thumb"][positions] = index.thumbs[rows]
             if index.details:
                 texts = zip(positions.tolist(), rows.tolist(), strict=True)
                 details |= {position: index.details[row] for position, row in texts if row in index.details}

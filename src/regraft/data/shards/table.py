@@ -10,8 +10,7 @@ import numpy as np
 
 from regraft.core.errors import ConfigError
 from regraft.data.findings import readable
-from regraft.data.images.file_reading.facts import FACTS
-from regraft.data.shards.index import ShardIndex
+from regraft.data.shards.index import KEPT, ShardIndex
 from regraft.data.tables.delimited import Note
 from regraft.data.tables.packed import PackedText
 from regraft.data.tables.reading import Table, text_of
@@ -79,11 +78,12 @@ class OpenShards:
 
     @cached_property
     def facts(self) -> np.ndarray:
-        """The facts of the samples' images, (num_samples,), FACTS."""
-        facts = np.zeros(len(self), FACTS)
+        """The facts of the samples' images, (num_samples,), KEPT, which the indexes don't hold any longer."""
+        facts = np.zeros(len(self), KEPT)
         for number, (index, rows) in enumerate(zip(self.indexes, self._rows, strict=True)):
             has_image = rows >= 0
             facts[self.starts[number] : self.starts[number + 1]][has_image] = index.facts[rows[has_image]]
+            index.facts = index.facts[:0].copy()
         return facts
 
     @cached_property

@@ -175,7 +175,10 @@ class WebDatasetSource(LabelledTable):
     def splits(self) -> "Splits":
         """Returns the splits that the shards or the table say; see `LabelledTable.splits`."""
         with self._about_shards():
-            return super().splits()
+            found = super().splits()
+        for name in ("indexed", "_opened", "_tables", "_roles"):  # which take as much memory as the samples
+            self.__dict__.pop(name, None)
+        return found
 
     @contextmanager
     def _about_shards(self) -> Iterator[None]:
