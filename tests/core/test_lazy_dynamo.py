@@ -23,6 +23,7 @@ def compiler(tmp_path, monkeypatch):
         "allowed = []\n"
         "constant = []\n"
         "allow_in_graph, assume_constant_result = allowed.append, constant.append\n"
+        "class OptimizedModule: pass\n"
         "def disable(fn, recursive=True, reason=None):\n    return lambda *given: ('disabled', fn(*given))\n"
     )
     (tmp_path / "compiler" / "config.py").write_text("value = []\n")
@@ -68,6 +69,18 @@ def test_a_disabled_function_is_disabled_once_the_package_is_there(compiler):
     assert disabled(-1) == ("disabled", 1)
 
 
+def test_what_was_taken_from_the_stand_in_is_that_of_the_package_once_it_is_there(compiler):
+    optimized = compiler.OptimizedModule
+    assert not isinstance(object(), optimized)
+    package = importlib.import_module("compiler.config") and importlib.import_module("compiler")
+    assert package is not compiler
+    assert isinstance(package.OptimizedModule(), optimized)
+    assert not isinstance(object(), optimized)
+    compiler.allow_in_graph(abs)
+    assert package.allowed == [abs]
+    assert compiler.OptimizedModule is package.OptimizedModule
+
+
 @pytest.mark.parametrize("name", ["config", "backends"])
 def test_a_submodule_is_imported_once_after_its_package(compiler, name):
     module = importlib.import_module(f"compiler.{name}")
@@ -95,4 +108,6 @@ def test_a_step_of_an_optimizer_does_not_import_the_compiler_and_compiling_does(
     )
     assert imported_by(step, ("torch._dynamo.utils", "sympy")) == []
     step += "assert torch.compile(layer, backend='eager')(torch.ones(1, 1)).shape == (1, 1)\n"
+    step += "from pytorch_lightning.utilities.compile import OptimizedModule\n"
+    step += "assert isinstance(torch.compile(layer, backend='eager'), OptimizedModule)\n"
     assert imported_by(step, ("torch._dynamo.utils", "sympy")) == ["torch._dynamo.utils", "sympy"]

@@ -27,14 +27,18 @@ def import_dynamo_lazily() -> None:
         sys.meta_path.insert(0, _Submodules())
 
 
-class _OptimizedModule:
-    """What `torch.compile` makes of a module: nothing is one before `torch._dynamo` is imported."""
+class _OfPackage(type):
+    """Has as instances those of the class of its name, once `torch._dynamo` is imported; until then there are none."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        package = sys.modules.get(_NAME)
+        return not isinstance(package, _StandIn) and isinstance(instance, getattr(package, cls.__name__, ()))
 
 
 class _StandIn(ModuleType):
     """Does what `torch._dynamo` does where nothing is compiled; any other of its names imports it."""
 
-    OptimizedModule = _OptimizedModule
+    OptimizedModule = _OfPackage("OptimizedModule", (), {})
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -81,8 +85,10 @@ def _imported() -> ModuleType:
     if isinstance(stand_in, _StandIn):
         del sys.modules[_NAME]
     module = importlib.import_module(_NAME)
-    for mark, fn in stand_in.marked if isinstance(stand_in, _StandIn) else ():
-        getattr(module, mark)(fn)
+    if isinstance(stand_in, _StandIn):
+        for mark, fn in stand_in.marked:
+            getattr(module, mark)(fn)
+        vars(stand_in).update(vars(module))  # for those that have imported the stand-in under a name of their own
     return module
 
 
