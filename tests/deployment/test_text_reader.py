@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,9 @@ def test_a_folder_or_a_glob_has_a_text_in_each_file():
     Path("t/d.csv").write_text("text,label\nbad,1\n")
     assert named("t/*.txt") == ["t/a.txt"]
     assert named("t/**/*.[tc]*[tv]") == ["bad", "t/a.txt", "t/deep/b.txt"]
+    os.mkfifo("t/pipe.txt")
+    _, pipe = find_texts("t/*.txt", {}).inputs
+    assert str(pipe.item) == "it can't be read (a FIFO)"
     with pytest.raises(ConfigError, match=r"^input: nothing matches t/\*\.md"):
         named("t/*.md")
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
+from regraft.data.sources.folder_scan import why_closed
 from regraft.data.sources.text_folder import TEXTS
 from regraft.data.tables.columns import Given, inputs_of
 from regraft.data.tables.faults import reason_of
@@ -67,7 +68,7 @@ def _of_glob(pattern: str, data: Mapping[str, Any], columns: Sequence[str] | Non
         _require_no_columns(columns, f"what {readable(pattern)} matches has a text in each file")
         return FoundInputs(_whole(paths, data), len(paths), tuple(notes))
     found = [_of_table(path, data, columns).inputs for path in tables]
-    rest = _whole([path for path in paths if path not in tables], data)
+    rest = _whole([path for path in paths if not _is_table(path)], data)
     return FoundInputs(itertools.chain(*found, rest), None, tuple(notes))
 
 
@@ -75,6 +76,8 @@ def _whole(paths: Iterable[Path], data: Mapping[str, Any]) -> Iterator[NamedInpu
     """Yields the text of each file; what can't be read has its reason as its prediction."""
     for path in paths:
         try:
+            if not path.is_file():  # reading a FIFO, for example, would wait forever
+                raise TextFileError("closed", why_closed(path))
             yield NamedInput(str(path), joined([read_text(path, str(data.get("encoding") or "utf-8"))]))
         except TextFileError as error:
             yield NamedInput(str(path), ValueError(error.of_one))
