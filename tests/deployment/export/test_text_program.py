@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from helpers.small_texts import WORDS, word_model, word_spec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import onnx, torch_export
+from regraft.deployment.export.onnx_lstm import has_lstm_of_texts, with_onnx_lstms
 from regraft.deployment.export.text_samples import TextSamples
 from regraft.deployment.export.verify import compare, require_equal
 from regraft.deployment.network import Network
@@ -72,6 +73,13 @@ def test_an_lstm_has_no_program_of_torch_for_any_length():
     model = lstm_model()
     with pytest.raises(ValueError, match=r"^format=torch_export: .* Use format=onnx, which takes any length\."):
         torch_export.to_bytes(model, {}, model.reader.signature(preprocessing=False))
+
+
+@pytest.mark.parametrize("module", [torch.nn.LSTM, torch.nn.GRU])
+def test_what_reads_other_inputs_stays_as_it_is(module):
+    network = torch.nn.Sequential(module(3, 2, num_layers=2, bidirectional=True))
+    assert with_onnx_lstms(network) is network
+    assert not has_lstm_of_texts(network)
 
 
 def lstm_model(**options: Any) -> Classifier:

@@ -17,6 +17,7 @@ from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.model_card import LITE, model_card
 from regraft.deployment.export.program import Runner
 from regraft.models.from_config import MEMBERS
+from regraft.tasks.rescaled import Rescaled
 
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Use format=onnx or format=torch_export for any network, or format=safetensors for its weights."
@@ -61,9 +62,11 @@ def runner(folder: Path) -> Runner:
 
 def _timm_model(model: Classifier, spec: ImageSpec, metadata: ExportMetadata) -> Any:
     name = _timm_name(metadata)
-    classifier_tensors = linear_tensors(model.network.head)
+    head = model.network.head
+    classifier_tensors = linear_tensors(head)
     if classifier_tensors is None:
-        reason = f"timm's models end in one linear layer, this head is {type(model.network.head).__name__}"
+        name_of_head = type(head.head if isinstance(head, Rescaled) else head).__name__
+        reason = f"timm's models end in one linear layer, this head is {name_of_head}"
         raise ConfigError("format=hf", reason, fix=_ELSE)
     options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
     config = timm.get_pretrained_cfg(name)

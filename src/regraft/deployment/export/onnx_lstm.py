@@ -1,24 +1,23 @@
-"""LSTMs as the operator of ONNX, which takes texts of any length; torch.export would unroll one for a single length."""
+"""LSTMs of texts as the operator of ONNX, which takes any length; torch.export would unroll one for a single length."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
+from regraft.models.backbones.text.lstm import LSTMLayer
+
 _OPSET = 18
 
 
 class OnnxLSTM(nn.Module):
-    """In the place of an LSTM of one layer and direction while a file is made.
+    """In the place of an LSTM of `LSTMLayer`, of one layer and direction, while a file is made.
 
     The weights are those of the LSTM in ONNX's order of gates: input, output, forget, cell.
     """
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
-        assert lstm.batch_first, "the first axis is that of texts"
-        assert lstm.num_layers == 1, "each layer is a module of its own"
-        assert not lstm.bidirectional, "each direction is a module of its own"
         self.hidden_size = lstm.hidden_size
         gates = {name: _in_order(weight) for name, weight in lstm.named_parameters()}
         self.input_weight = nn.Parameter(gates["weight_ih_l0"][None])
@@ -40,15 +39,21 @@ class OnnxLSTM(nn.Module):
 
 
 def with_onnx_lstms(network: nn.Module) -> nn.Module:
-    """Returns a network with ONNX's operator in the place of LSTMs; itself if it has none."""
-    if not any(isinstance(module, nn.LSTM) for module in network.modules()):
+    """Returns a network with ONNX's operator in the place of the LSTMs of texts; itself if it has none."""
+    if not has_lstm_of_texts(network):
         return network
     made = copy.deepcopy(network)
     for module in [*made.modules()]:
-        for name, child in module.named_children():
-            if isinstance(child, nn.LSTM):
-                setattr(module, name, OnnxLSTM(child))
+        if isinstance(module, LSTMLayer):
+            for name, child in module.named_children():
+                if isinstance(child, nn.LSTM):
+                    setattr(module, name, OnnxLSTM(child))
     return made
+
+
+def has_lstm_of_texts(network: nn.Module) -> bool:
+    """Whether a network has an LSTM that reads texts of any length."""
+    return any(isinstance(module, LSTMLayer) for module in network.modules())
 
 
 def _in_order(gates: Tensor) -> Tensor:
