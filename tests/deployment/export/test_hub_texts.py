@@ -12,7 +12,7 @@ import torch
 from helpers.small_texts import WORDS, word_model, word_spec
 from regraft.core.types import Backbone
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.export import hub_texts
+from regraft.deployment.export import hub_classify, hub_texts
 from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.verify import compare, require_equal
 from regraft.deployment.network import Network
@@ -70,6 +70,16 @@ def test_a_folder_is_used_as_its_card_says_without_regraft(tmp_path, pool, stage
     expected = model.predict("the good film")[0].probabilities
     torch.testing.assert_close(names["outputs"][0], torch.from_numpy(expected), atol=1e-5, rtol=1e-4)
     assert names["model"].names == ["positive", "negative"]
+
+
+def test_names_and_texts_are_printed_without_control_characters():
+    class Trained:
+        names = ("good\x1b[2J", "bad")
+
+        def __call__(self, texts: list[str]) -> torch.Tensor:
+            return torch.tensor([[0.25, 0.75]] * len(texts))
+
+    assert hub_classify.table(Trained(), ["a\nb"]) == "a?b\n  bad: 0.7500\n  good?[2J: 0.2500\n"
 
 
 def test_layers_before_a_last_normalisation_are_those_that_the_head_reads(tmp_path):

@@ -91,8 +91,16 @@ def _moments(hidden: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=1)
 
 
-if __name__ == "__main__":
-    model = Classifier(Path(__file__).parent)
-    for text, outputs in zip(sys.argv[1:], model(sys.argv[1:]), strict=True):
+def table(model: Any, texts: list[str]) -> str:
+    """Returns texts with their five highest outputs, without control characters, which could change a terminal."""
+    lines = []
+    for text, outputs in zip(texts, model(texts), strict=True):
         ranked = sorted(zip(model.names, outputs.tolist(), strict=True), key=lambda each: -each[1])
-        print(text, *(f"{name}: {value:.4f}" for name, value in ranked[:5]), sep="\n  ")
+        lines += [text, *(f"  {name}: {value:.4f}" for name, value in ranked[:5])]
+    return "".join(f"{''.join(letter if letter.isprintable() else '?' for letter in line)}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    sys.stdout.write(table(Classifier(Path(__file__).parent), sys.argv[1:]))
