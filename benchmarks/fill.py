@@ -91,7 +91,7 @@ def speed(root: Path, scratch: Path, number: int, extra: list[str]) -> None:
     print(f"without starting: {without[0]:.3f} by the clock, {without[1]:.3f} by CPU seconds")
 
 
-def kill_rounds(root: Path, scratch: Path, rounds: int, number: int, extra: list[str]) -> None:
+def kill_rounds(root: Path, scratch: Path, rounds: int, seconds: float, number: int, extra: list[str]) -> None:
     """Kills one of two processes and starts its share again; fails if a row is there twice."""
     for index in range(rounds):
         store = scratch / f"round{index}"
@@ -99,7 +99,7 @@ def kill_rounds(root: Path, scratch: Path, rounds: int, number: int, extra: list
         generator = random.Random(index)
         while not list(store.glob("*/meta.json")):
             time.sleep(0.05)
-        time.sleep(generator.uniform(0, 8))
+        time.sleep(generator.uniform(0, seconds))
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         again = start(command(root, store, "2/2", extra))
@@ -120,13 +120,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=30, help="at most until one is killed, after the first began")
     parser.add_argument("extra", nargs="*", help="further words of the command, such as model=resnet18")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, scratch = Path(folder, "photos"), Path(folder, "stores")
         photos(root, options.images, options.size)
         if options.rounds:
-            kill_rounds(root, scratch, options.rounds, options.images, options.extra)
+            kill_rounds(root, scratch, options.rounds, options.seconds, options.images, options.extra)
         else:
             speed(root, scratch, options.images, options.extra)
 
