@@ -35,6 +35,7 @@ Examples
   regraft auto data=folder data.root=photos time=120
   regraft fill data=folder data.root=photos fill.share=1/4
   regraft data check photos
+  regraft data pack photos shards
 
 Completion
   eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)

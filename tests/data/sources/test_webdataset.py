@@ -263,7 +263,7 @@ def test_pickles_are_never_loaded_and_odd_members_are_harmless(
     assert names(splits.train) == ["a.tar//0.png", "a.tar/../../1.png"]
     assert [images(splits.train).path(index).read_bytes() for index in range(2)] == [png(0), png(1)]
     assert "are never loaded: a.tar//0.pyd, a.tar/../../1.pkl, a.tar/../../1.pt." in caplog.text
-    assert "Members that are no plain files are ignored: a.tar/2.png, a.tar/3.png." in caplog.text
+    assert "Members that are not plain files are ignored: a.tar/2.png, a.tar/3.png." in caplog.text
     assert not Path("pickle-was-loaded").exists()
     assert sorted(path.name for path in tmp_path.rglob("*.png")) == []
 
@@ -305,6 +305,8 @@ def test_braces_that_are_wrong(tmp_path: Path) -> None:
     assert f"it names shards twice: {shard}" in errors_of([shard, shard])[0]
     assert "there is no .tar file in" in errors_of(str(tmp_path.parent))[0]
     assert "aren't there: nothing.tar" in errors_of("nothing.tar")[0]
+    os.mkfifo(tmp_path / "fifo.tar")
+    assert "fifo.tar: it is not a regular file" in errors_of(str(tmp_path / "fifo.tar"))[0]
 
 
 def test_images_of_train_and_val_are_joined(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SUFFIX = ".index.npz"
 TEXTS = frozenset({"cls", "cls2", "class", "count", "index", "inx", "id", "label", "txt", "text", "transcript"})
 """Extensions of members that hold a text or a number, as webdataset knows them: columns of these names."""
 _JSON = frozenset({"json", "jsn"})
-PICKLE, LINK = "pickle", "no plain files"
+PICKLE, LINK = "pickle", "not plain files"
 """Kinds of `ShardIndex.ignored` that aren't extensions."""
 _PICKLES = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
 _META = re.compile(r"__[^/]*__($|/)")

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,8 +67,11 @@ def _opened(path: str) -> _Opened:
 
 
 def state_of(path: str) -> tuple[int, int]:
-    """Returns the size of a file and when it changed, in nanoseconds; raises OSError without one."""
-    return _state(os.stat(path))  # noqa: PTH116
+    """Returns the size of a file and when it changed, in nanoseconds; raises OSError for what isn't a regular file."""
+    found = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(found.st_mode):  # reading a FIFO, for example, would wait forever
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return _state(found)
 
 
 def _state(found: os.stat_result) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regraft.core.console import ProgressBar
-from regraft.core.errors import ConfigError, listed
+from regraft.core.errors import ConfigError, ConfigErrors, listed
 from regraft.data.findings import counted, readable
 from regraft.data.shards.index import PICKLE, ShardIndex, load_index, make_index
 from regraft.data.shards.urls import fetch, is_remote, path_of
@@ -65,8 +65,7 @@ class Indexed:
                 by_kind.setdefault(kind, []).extend(f"{Path(index.path).name}/{name}" for name in names)
         pickles = by_kind.pop(PICKLE, [])
         if pickles:
-            shown = listed(map(readable, pickles))
-            _log.warning("%s of pickles, which could run anything, are never loaded: %s.", f"{len(pickles):,}", shown)
+            _log.warning("Pickles could run anything and are never loaded: %s.", listed(map(readable, pickles)))
         for kind, names in by_kind.items():
             what = f"that are {kind}" if " " in kind else f".{readable(kind)}" if kind else "without an extension"
             _log.info("Members %s are ignored: %s.", what, listed(map(readable, names)))
@@ -85,11 +84,17 @@ def _in_megabytes(count: Callable[[int], None]) -> Callable[[int], None]:
 
 
 def fetch_all(urls: Iterable[str]) -> None:
-    """Copies shards that aren't files of this machine into the cache folder; raises ConfigError if one can't be."""
+    """Copies shards that aren't files of this machine into the cache folder; raises ConfigErrors if some can't be."""
+    errors = []
     remote = [url for url in urls if is_remote(url) and not Path(path_of(url)).is_file()]
     for number, url in enumerate(remote, 1):
         _log.info("Copying shard %s of %s: %s.", number, len(remote), readable(url))
-        fetch(url)
+        try:
+            fetch(url)
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def open_indexes(urls: Sequence[str], progress: ProgressBar) -> Indexed:
