@@ -25,7 +25,7 @@ def test_the_place_of_a_process(name, variables, monkeypatch):
 def test_a_process_alone_has_none():
     assert launcher.place() is None
     assert launcher.job_id() is None
-    assert not launcher.was_restarted()
+    assert launcher.is_new(has_ended=False)
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,19 @@ def test_nodes_have_as_many_processes_each(variables, reason, monkeypatch):
         launcher.place()
 
 
-def test_the_job_of_torchrun_is_the_same_when_it_starts_a_command_again(monkeypatch):
-    for variable, value in (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"}).items():
+@pytest.mark.parametrize(
+    ("restarts", "has_ended", "is_new"), [("0", True, True), ("0", False, False), ("1", True, False)]
+)
+def test_a_command_of_torchrun_may_have_been_started_before(restarts, has_ended, is_new, monkeypatch):
+    for variable, value in (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": restarts}).items():
         monkeypatch.setenv(variable, value)
     assert launcher.job_id() == "torchrun photos"
-    assert launcher.was_restarted()
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's, where none is given
+    assert launcher.is_new(has_ended=has_ended) is is_new
+
+
+def test_a_job_of_torchrun_without_a_name_has_that_of_the_first_node(monkeypatch):
+    for variable, value in (TORCHRUN | {"TORCHELASTIC_RUN_ID": "none"}).items():
+        monkeypatch.setenv(variable, value)
     assert launcher.job_id() == f"torchrun {launcher.agent()}"
+    launcher.name_job("torchrun a 1 2")
+    assert launcher.job_id() == "torchrun a 1 2"

@@ -166,7 +166,9 @@ def test_a_run_of_another_layout_is_refused_in_one_sentence():
             find_run(reference, "outputs")
 
 
-@pytest.mark.parametrize("kept", ["[fitting=steps, freezing=none, hydra.run.dir=x]", "[freezing=none]"])
+@pytest.mark.parametrize(
+    "kept", ["[fitting=steps, freezing=none, hydra.run.dir=x, trainer.num_nodes=2]", "[freezing=none]"]
+)
 def test_a_requeued_command_finds_its_run_whatever_was_added_to_it(kept):
     run = made("digits/a", 1, job="12")
     (run.path / ".hydra").mkdir()

@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import regraft
 from regraft.cli.training_command import TrainingCommand
 from regraft.config.check import Composed
+from regraft.config.quoting import value_of
 from regraft.config.trust import named_in
 from regraft.core import launcher
 from regraft.core.atomic import write_atomically
@@ -35,11 +36,19 @@ _SECONDS_TO_SEE = 10.0
 """How late a file may be seen that another node has written, on a network's disk."""
 _CLOCK_SECONDS = 60.0
 _START_SECONDS = 600.0
+_TIMEOUT = "trainer.start_timeout"
 
 
 @contextmanager
-def own_group() -> Iterator[Group | None]:
-    """Yields the group that this process is one of, None if it was started alone; errors inside end all of it."""
+def own_group(arguments: Sequence[str]) -> Iterator[Group | None]:
+    """Yields the group that this process is one of, None if it was started alone; errors inside end all of it.
+
+    Args:
+        arguments: of the command, which may say how long it waits for the other processes.
+
+    Raises:
+        ConfigError: a process doesn't come in time.
+    """
     place = launcher.place()
     if place is None or place.is_lone:
         yield None
@@ -49,22 +58,32 @@ def own_group() -> Iterator[Group | None]:
     group = Group(place)
     if not group.is_first:
         _quieten(place)
+    seconds = value_of(_TIMEOUT, arguments)
+    try:
+        group.connect(_START_SECONDS if seconds is None else float(seconds))
+    except ValueError as error:
+        raise (
+            error if isinstance(error, ConfigError) else ConfigError(_TIMEOUT, got=seconds, allowed="seconds")
+        ) from None
+    job = launcher.job_id()
+    if group.is_first:
+        group.give("job id", job)
+    elif (shared := group.take("job id")) is not None:
+        launcher.name_job(shared)
     with together(group):
         yield group
 
 
 def join(group: Group, command: TrainingCommand, composed: Composed) -> None:
-    """Waits for all processes of a group, and checks that they have the same packages, code and config.
+    """Checks that the processes of a group have the same packages, code and config.
 
     Raises:
-        ConfigError: they differ, or one doesn't come in time.
+        ConfigError: they differ.
         ConfigErrors: the config of this process, if it isn't the first one, can't be composed.
     """
     config = composed.config
     if not group.is_first and (config is None or command.errors or composed.errors):
         raise ConfigErrors([*command.errors, *composed.errors])
-    trainer = {} if config is None else config["trainer"]
-    group.connect(float(trainer.get("start_timeout") or _START_SECONDS))
     clocks = group.gather("clock", time.time())
     if group.is_first and max(clocks) - min(clocks) > _CLOCK_SECONDS:
         late = clocks.index(max(clocks, key=lambda each: abs(each - clocks[0])))

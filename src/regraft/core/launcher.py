@@ -12,6 +12,7 @@ from regraft.core import slurm
 from regraft.core.errors import ConfigError
 from regraft.core.processes import start_ticks
 
+_RUN_ID = "TORCHELASTIC_RUN_ID"
 _UNNAMED = "none"
 """torchrun's `--rdzv-id` where none is given."""
 
@@ -55,7 +56,7 @@ def place() -> Place | None:
     Raises:
         ConfigError: nodes have different numbers of processes, or Slurm doesn't say how many each has.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # first, as Slurm may have started torchrun
+    if _RUN_ID in os.environ:  # first, as Slurm may have started torchrun
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
         found = Place("torchrun", *(int(os.environ[name]) for name in names))
         same = "--nproc-per-node"
@@ -88,15 +89,28 @@ def job_id() -> str | None:
     It is the id of a Slurm job, or that of torchrun, or of its process where it has none.
     """
     job = slurm.job_id()
-    if job is not None or "TORCHELASTIC_RUN_ID" not in os.environ:
+    if job is not None or _RUN_ID not in os.environ:
         return job
-    name = os.environ["TORCHELASTIC_RUN_ID"]
+    name = os.environ[_RUN_ID]
     return f"torchrun {name}" if name != _UNNAMED else f"torchrun {agent()}"
 
 
-def was_restarted() -> bool:
-    """Whether Slurm or torchrun has started the command of this process before."""
-    return slurm.was_requeued() or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+def name_job(job: str) -> None:
+    """Gives the job of torchrun an identifier, such as that of another node, where it has none."""
+    if os.environ.get(_RUN_ID) == _UNNAMED:
+        os.environ[_RUN_ID] = job.removeprefix("torchrun ")
+
+
+def is_new(*, has_ended: bool) -> bool:
+    """Whether the command of this process can't have been started before in its job.
+
+    Args:
+        has_ended: whether all that it was started for before is done.
+    """
+    if slurm.was_requeued():
+        return False
+    # torchrun counts only those restarts that it makes because of this node.
+    return _RUN_ID not in os.environ or (has_ended and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0")
 
 
 def agent() -> str:

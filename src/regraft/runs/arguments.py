@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regraft.config.fitting import IN_STEPS, was_fitted_in_closed_form
 from regraft.config.quoting import key_of, quoted, value_of
-from regraft.core import launcher
+from regraft.core import launcher, slurm
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.find import find_run, require_no_other_run, run_of_job
 from regraft.runs.folder import Run, find_checkpoint, run_of
@@ -62,14 +62,14 @@ def in_its_folder(arguments: list[str]) -> list[str]:
 def _started_by_this_job(arguments: Sequence[str]) -> Run | None:
     """Returns the run with a checkpoint that this command started earlier in this job of Slurm or torchrun, if any."""
     job = launcher.job_id()
-    if job is None or not launcher.was_restarted():
+    if job is None or launcher.is_new(has_ended=False):
         return None
     # A flag's value, such as a folder of configs, isn't an override.
     overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
     found = run_of_job(job, overrides, value_of("hydra.run.dir", arguments) or output_dir(arguments))
-    if found is None:
-        log.info("Job %s was started again, but has no checkpoint of this command, which starts from scratch.", job)
-    return found
+    if found is None and slurm.was_requeued():
+        log.info("Slurm job %s was requeued, but has no checkpoint of this command, which starts from scratch.", job)
+    return None if found is None or launcher.is_new(has_ended=found.is_finished) else found
 
 
 def to_resume(arguments: Sequence[str]) -> list[str]:

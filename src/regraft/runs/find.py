@@ -124,9 +124,13 @@ def name_of(run: Run, output_dir: str | Path) -> str:
         return str(run.path)
 
 
+_IMPLIED = ("hydra.", "ckpt_path=", "trainer.devices=", "trainer.num_nodes=")
+
+
 def _as_started(overrides: Sequence[str]) -> list[str]:
     """Returns overrides without those that only set the run's folder and the checkpoint, or that others imply."""
-    return [each for each in overrides if each != IN_STEPS and not each.startswith(("hydra.", "ckpt_path="))]
+    plain = [each.lstrip("+") for each in overrides]  # as `with_keys_of_the_run` marks them
+    return [each for each in plain if each != IN_STEPS and not each.startswith(_IMPLIED)]
 
 
 def _overrides_of(run: Run) -> list[str]:

@@ -47,19 +47,19 @@ def run(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments) and (words := bare_words(arguments)):
         say("\n".join(section_text(word, value_of(word, arguments)) for word in words))
         return
-    command = parse(arguments)
-    if not command.is_single_run:
-        if command.is_sweep:
-            require_alone()
-        if not command.other_flags:  # --help, --cfg and the like train nothing
-            require_sound(command)
-            for sentence in command.explanations:
-                say(sentence)
-        run_app(COMMAND, [*command.implied, *in_its_folder(list(arguments))])
-        return
     with ExitStack() as stack:
+        group = stack.enter_context(own_group(arguments))
+        command = parse(arguments)
+        if not command.is_single_run:
+            if command.is_sweep:
+                require_alone()
+            if not command.other_flags:  # --help, --cfg and the like train nothing
+                require_sound(command)
+                for sentence in command.explanations:
+                    say(sentence)
+            run_app(COMMAND, [*command.implied, *in_its_folder(list(arguments))])
+            return
         with _holding_back_logs() as held_back:
-            group = stack.enter_context(own_group())
             node, composed = _single_config(command)
             if group is not None:
                 join(group, command, composed)
@@ -82,8 +82,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def train_once(overrides: Sequence[str], config_dir: str | None, *, is_printed: bool = True) -> Run:
     """Trains one run; see `regraft.train`."""
-    command = command_of(overrides, config_dir)
-    with own_group() as group:
+    with own_group(overrides) as group:
+        command = command_of(overrides, config_dir)
         node, composed = _single_config(command)
         if group is not None:
             join(group, command, composed)

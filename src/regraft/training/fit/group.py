@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,10 +20,13 @@ import yaml
 from regraft.config.nested import ABSENT, leaves
 from regraft.core.errors import ConfigError, errors_in, listed
 from regraft.core.launcher import Place
+from regraft.runs.folder import Run
+from regraft.runs.resuming import resume_command
 
 _FAILED = "failed"
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 _SECONDS_TO_TELL = 10.0
+_SECONDS_TO_ANSWER = 5.0
 _NUM_SHOWN = 3
 _numbers = itertools.count()
 
@@ -45,6 +49,7 @@ class Group:
         self.place = place
         self._prefix = f"regraft/{next(_numbers)}"
         self._store: Any = None
+        self._places: list[str] = []
 
     @property
     def is_first(self) -> bool:
@@ -57,8 +62,6 @@ class Group:
         Raises:
             ConfigError: the port is in use, or a process doesn't come in time.
         """
-        if self._store is not None:
-            return
         address, port = _address(self.place)
         found: list[Any] = []
         # Not here, as torch would wait without an end for a port that another program has.
@@ -77,7 +80,53 @@ class Group:
             which = f"that {self.place.launcher} has started, {self.place.num_processes} in all, at {address}:{port}"
             raise _late(self.place, seconds, which) from error
         self._store = dist.PrefixStore(self._prefix, found[0])
-        self.gather("here", None, seconds)
+        self._store = dist.PrefixStore(self._session(seconds), self._store)
+        self._places = self.gather("here", str(self.place), seconds)
+
+    def make_process_group(self, device: Any, seconds: float | None) -> None:
+        """Makes torch's process group, which Lightning takes over.
+
+        Lightning's own would share its keys with those that torchrun has started before.
+
+        Args:
+            device: that this process computes on.
+            seconds: that the processes wait for one of them; None for torch's default.
+        """
+        import torch.distributed as dist
+
+        if dist.is_initialized():  # by the first of two fits
+            return
+        dist.init_process_group(
+            dist.Backend.default_device_backend_map.get(device.type, "gloo"),
+            store=self._store,
+            rank=self.place.rank,
+            world_size=self.place.num_processes,
+            device_id=None if device.type == "cpu" else device,
+            timeout=None if seconds is None else timedelta(seconds=seconds),
+        )
+
+    def _session(self, seconds: float) -> str:
+        """Returns a name that only the processes of this start have; the store may have keys of earlier ones."""
+        own, number = uuid.uuid4().hex, self.place.num_processes
+        if not self.is_first:
+            self._set(f"hello/{self.place.rank}", own)
+            name: str = self._get(f"session/{own}", seconds)
+            self._set(f"met/{name}/{self.place.rank}", None)
+            return name
+        started, waiting = time.monotonic(), set(range(1, number))
+        with _ended_with_the_first(self.place):
+            while waiting:
+                for rank in list(waiting):
+                    if self._store.check([f"hello/{rank}"]):
+                        self._store.set(
+                            f"session/{yaml.safe_load(self._store.get(f'hello/{rank}'))}", yaml.safe_dump(own)
+                        )
+                    if self._store.check([f"met/{own}/{rank}"]):
+                        waiting.remove(rank)
+                if time.monotonic() - started > seconds:
+                    raise _late(self.place, seconds, f"of rank {listed(map(str, sorted(waiting)))}")
+                time.sleep(_FIRST_WAIT)
+        return own
 
     def gather(self, name: str, value: Any, seconds: float | None = None) -> list[Any]:
         """Returns the values of all processes, by rank; `seconds` is how long it waits, None for no limit."""
@@ -122,7 +171,6 @@ class Group:
         causes = [f"{type(error).__name__} {each.key}" for each in errors_in(error)]
         own = {"rank": self.place.rank, "host": socket.gethostname(), "causes": causes}
         try:
-            self.connect(_SECONDS_TO_TELL)
             self._set(f"said/{self.place.rank}", " ".join(str(error).split()) or type(error).__name__)
             first = yaml.safe_load(self._store.compare_set(_FAILED, "", yaml.safe_dump(own)))
         except (RuntimeError, ConfigError):  # the first process has ended, and its store with it
@@ -144,6 +192,17 @@ class Group:
             return None
         reason = f"the process of rank {found['rank']} on {found['host']} has failed: {said}"
         return EndedElsewhereError(reason, is_on_this_node=found["host"] == socket.gethostname())
+
+    def lost(self) -> list[str]:
+        """Returns the places of the processes that don't answer in a few seconds, when all have been interrupted."""
+        ends, ranks = time.monotonic() + _SECONDS_TO_ANSWER, range(self.place.num_processes)
+        try:
+            self._store.set(f"alive/{self.place.rank}", "")
+            while not self._store.check([f"alive/{rank}" for rank in ranks]) and time.monotonic() < ends:
+                time.sleep(_LONGEST_WAIT)
+            return [self._places[rank] for rank in ranks if not self._store.check([f"alive/{rank}"])]
+        except RuntimeError:  # the store is on the first one's node
+            return self._places[:1]
 
     def _set(self, key: str, value: Any) -> None:
         with _ended_with_the_first(self.place):
@@ -175,6 +234,24 @@ def together(group: Group | None) -> Iterator[None]:
         if group is not None and not group.tell(error):
             raise SystemExit(1) from error
         raise
+
+
+@contextmanager
+def naming_the_lost(group: Group | None, run: Run) -> Iterator[None]:
+    """Turns an error of torch's, after another process has failed or is gone, into one that says which."""
+    try:
+        yield
+    except RuntimeError as error:
+        if group is None:
+            raise
+        if (failure := group.failure()) is not None:
+            raise failure from error
+        lost = group.lost()
+        if not lost:
+            raise
+        resume = f"to resume it, started in the same way: {resume_command(run)}"
+        rest = resume if run.can_resume else "no checkpoint had been written"
+        raise EndedElsewhereError(f"no answer from {listed(lost)}, so the run ends; {rest}") from error
 
 
 def differences(own: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:

@@ -135,7 +135,10 @@ def fit_once(
     parts.module.use_memory_format(memory_format)
     if has_compiled_stages:
         compile_stages(parts.module.backbone)
-    _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
+    if group is not None:
+        group.make_process_group(trainer.strategy.root_device, config["trainer"].get("process_timeout"))
+    ckpt_path = None if checkpoint is None else str(checkpoint.path)
+    _run_lightning(trainer, parts.module, data, ckpt_path, run, is_ended_by_first=group is None)
     laps.end("training")
     return Fitted(parts, data, summary)
 
@@ -204,8 +207,14 @@ def _feature_plan(
     return plan
 
 
-def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
-    """Fits; a signal ends this as an interrupt or an exit."""
+def _run_lightning(
+    trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run, *, is_ended_by_first: bool
+) -> None:
+    """Fits; a signal ends this as an interrupt or an exit.
+
+    Args:
+        is_ended_by_first: whether the first process has started the others, and reports the end for all.
+    """
     from regraft.core.lightning_internals import complete_stopped_epoch
     from regraft.training.callbacks.signals import StoppedBySignal
     from regraft.training.divergence import DivergedError
@@ -222,7 +231,7 @@ def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, 
             "Stopped by %s in epoch %d at step %d (%s). To resume: %s",
             *(stopped, trainer.current_epoch, trainer.global_step, saved, resume_command(run)),
         )
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero and is_ended_by_first:
             # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
             raise SystemExit(0) from None
         if stopped.exit_code == 130:

@@ -19,6 +19,7 @@ from regraft.runs.folder import PROBE, Run
 from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training.fit import multi_process
+from regraft.training.fit.group import naming_the_lost
 from regraft.training.fit.results import (
     final_metrics,
     limit_of,
@@ -89,7 +90,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
                 job = settled(job)
             with nullcontext() if job.group is None else job.group.in_turn("downloads"):
                 job = _ready(job)
-            with matmul_precision(config):
+            with matmul_precision(config), naming_the_lost(job.group, run):
                 _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
