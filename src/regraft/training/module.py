@@ -169,13 +169,14 @@ class TransferModule(pl.LightningModule):
 
         Every process gets the same answer to whether it is None, as `_step_on_share` is a collective call.
         """
-        sampler, world_size = getattr(self.trainer.train_dataloader, "sampler", None), self.trainer.world_size
-        if world_size == 1 or not isinstance(sampler, TrainBatches):
+        if (world_size := self.trainer.world_size) == 1:
+            return None
+        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
+        if not isinstance(sampler, TrainBatches):
             return None
         own, total = sampler.own_share(step)
-        is_weighted = (
-            weights is not None or self.sample_weights is not None or not getattr(self.loss, "counts_samples", False)
-        )
+        is_weighted = weights is not None or self.sample_weights is not None
+        is_weighted = is_weighted or not getattr(self.loss, "counts_samples", False)
         is_even = total % world_size == 0 and own == len(indices)
         return (own, total) if is_weighted or not is_even else None
 
