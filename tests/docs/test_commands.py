@@ -56,8 +56,8 @@ NOT_RUN = {
         "regraft train data=hf data.name=OWNER/NAME data.text=review model=minilm",
         'texts = [("Where is my card?", "card"), ("I was charged twice.", "payment"), ...]',
         'regraft predict run=last text="Where is my card?"',
-        "regraft export run=last format=hf output=my_model",
         "from pathlib import Path",
+        "regraft export run=last format=hf output=my_model",
     ],
     "docs/how-to/use_a_gpu.md": [
         "regraft train data=folder data.root=photos model=resnet18 trainer=gpu",
