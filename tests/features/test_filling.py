@@ -89,6 +89,11 @@ def test_what_is_stored_is_not_computed_again(tmp_path):
     assert cache(tmp_path).num_missing([view()], [1, 2]) == 0
 
 
+def test_a_full_store_beyond_its_limit_needs_no_room(tmp_path):
+    filled(tmp_path)
+    assert filled(tmp_path, max_gb=1e-9).num_present == NUM_IMAGES
+
+
 def test_copies_in_other_splits_are_not_computed_again(tmp_path):
     made = view()
     part = Part(made.part.samples, torch.arange(NUM_IMAGES, NUM_IMAGES + NUM_COPIES))

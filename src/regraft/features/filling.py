@@ -101,7 +101,8 @@ class _Filling:
         self._entries = {entry.key: entry for part in self.parts for entry in part.entries}
         # Of all shares: no process should find the disk full in the middle.
         num_bytes = sum(sum(part.missing_bytes) for part in self.parts)
-        frozen.store.make_room(num_bytes, self._entries.values())
+        if num_bytes:  # a store that is larger than its limit, as after a merge, is nothing to refuse
+            frozen.store.make_room(num_bytes, self._entries.values())
         self._num_rows_missing = sum(
             number // entry.feature_bytes
             for part in self.parts
