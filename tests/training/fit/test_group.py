@@ -100,6 +100,27 @@ def test_the_same_error_of_two_processes_is_reported_by_one():
     assert second.tell(ConfigError("output_dir", "the disk is full"))
 
 
+class Ended:
+    """The store as a killed process has it."""
+
+    def set(self, key, value):
+        raise RuntimeError("killed")
+
+
+def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is(monkeypatch):
+    monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)
+    first, second = processes(2)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(second._beat)
+        waiting = pool.submit(first.gather, "stored", True)
+        time.sleep(0.6)
+        assert not waiting.done()
+        monkeypatch.setattr(second, "_store", Ended())
+        with pytest.raises(EndedElsewhereError, match=r"rank 1 hasn't answered for \d+ s"):
+            waiting.result(timeout=10)
+
+
 def alone(rank, port, monkeypatch):
     """Returns the group of a process of srun, of which there is one more that never comes."""
     for name, value in {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_JOB_NAME": "train"}.items():

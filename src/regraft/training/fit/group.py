@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,8 @@ _FAILED = "failed"
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 _SECONDS_TO_TELL = 10.0
 _SECONDS_TO_ANSWER = 5.0
+_BEAT_SECONDS, _SILENT_SECONDS = 5.0, 45.0
+"""How often a process says that it lives, and how long it may say nothing; all end within a minute of one's death."""
 _NUM_SHOWN = 3
 _numbers = itertools.count()
 
@@ -50,6 +52,8 @@ class Group:
         self._prefix = f"regraft/{next(_numbers)}"
         self._store: Any = None
         self._places: list[str] = []
+        self._beats: dict[int, tuple[bytes, float]] = {}
+        self._looked = 0.0
 
     @property
     def is_first(self) -> bool:
@@ -81,6 +85,7 @@ class Group:
             raise _late(self.place, seconds, which) from error
         self._store = dist.PrefixStore(self._prefix, found[0])
         self._store = dist.PrefixStore(self._session(seconds), self._store)
+        threading.Thread(target=self._beat, name="beats of a group", daemon=True).start()
         self._places = self.gather("here", str(self.place), seconds)
 
     def make_process_group(self, device: Any, seconds: float | None) -> None:
@@ -204,6 +209,29 @@ class Group:
         except RuntimeError:  # the store is on the first one's node
             return self._places[:1]
 
+    def _beat(self) -> None:
+        """Says every few seconds that this process lives, as long as it does and the store is there."""
+        with suppress(RuntimeError):
+            for number in itertools.count():
+                self._store.set(f"beat/{self.place.rank}", str(number))
+                time.sleep(_BEAT_SECONDS)
+
+    def _require_living(self) -> None:
+        """Raises EndedElsewhereError if another process has long said nothing; one that was killed can't say why."""
+        now = time.monotonic()
+        if now - self._looked < _BEAT_SECONDS:
+            return
+        self._looked = now
+        for rank in range(self.place.num_processes):
+            key = f"beat/{rank}"
+            beat = self._store.get(key) if self._store.check([key]) else b""
+            before, since = self._beats.get(rank, (b"", now))
+            if beat != before:
+                self._beats[rank] = beat, now
+            elif beat and now - since > _SILENT_SECONDS:
+                reason = f"the process of rank {rank} hasn't answered for {now - since:.0f} s, so this one ends, too"
+                raise EndedElsewhereError(reason)
+
     def _set(self, key: str, value: Any) -> None:
         with _ended_with_the_first(self.place):
             self._store.set(key, yaml.safe_dump(value))
@@ -214,6 +242,7 @@ class Group:
             while not self._store.check([key]):
                 if (failure := self.failure()) is not None:
                     raise failure
+                self._require_living()
                 if seconds is not None and time.monotonic() - started > seconds:
                     raise _late(self.place, seconds, f"of rank {key.rpartition('/')[2]}")
                 time.sleep(wait)
