@@ -345,6 +345,53 @@ def test_names_that_differ_in_case_alone_are_warned_of(photos: Path, caplog: pyt
     assert "Names of labels that differ in case or blanks alone, probably by mistake: Cat and cat." in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("cells", "task", "message"),
+    [
+        (
+            [f"{number} kg" for number in range(12)],
+            "regression",
+            "12 rows of a.csv with numbers with a unit: line 2 (0 kg)",
+        ),
+        (["$1.5", "7%"], "regression", "2 rows of a.csv with numbers with a unit: line 2 ($1.5), line 3 (7%)"),
+        (["nan", "NA", "1.5", "2.5"], "regression", "1 row of a.csv with no number: line 3 (NA)"),
+    ],
+)
+def test_numbers_with_units_and_missing_ones_are_listed(photos: Path, cells: list, task: str, message: str) -> None:
+    path = table(photos / "a.csv", list(zip(named(*range(len(cells))), cells, strict=True)))
+    assert any(message in each for each in errors_of(path, task=task))
+
+
+def test_tables_that_say_what_their_labels_are(photos: Path) -> None:
+    def found(cells: list, header: str = "image,label") -> str:
+        rows = [(f"photo{number:03}.png", *row) for number, row in enumerate(cells)]
+        return TableSource(path=str(table(photos / "a.csv", rows, header))).find_task()[0]
+
+    assert found([("1.5",), ("nan",), ("2",)]) == "regression"
+    assert found([(f"{number}kg",) for number in range(30)]) == "regression"
+    assert found([(f"n{number:08}",) for number in range(30)]) == "classification"
+    assert found([("0.0", "1.0"), ("1.0", "0.0")], "image,cat,dog") == "multilabel"
+
+
+def test_classes_of_missing_values_and_of_the_same_number_are_warned_of(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = ["1", "1.0", "nan", "cat"]
+    read(table(photos / "a.csv", list(zip(named(0, 1, 2, 3), cells, strict=True))))
+    assert "in case or blanks alone, probably by mistake: 1 and 1.0." in caplog.text
+    assert "Classes that are probably missing values: nan. Leave such cells empty." in caplog.text
+
+
+def test_names_of_another_case_or_extension_and_a_table_without_a_header(photos: Path) -> None:
+    (message,) = errors_of(table(photos / "a.csv", [("PHOTO000.jpg", "a"), ("photo001.jpg", "b")]))
+    assert "There is photo000.png in the place of PHOTO000.jpg: correct the names" in message
+    messages = errors_of(table(photos / "a.csv", [("photo001.png", "b")], "photo000.png,a"))
+    assert "Its first line is a row: put a header before it, such as image,label." in messages[0]
+    (photos / "a.csv").write_text("<!DOCTYPE html><html>", encoding="utf-8")
+    (message,) = errors_of(photos / "a.csv")
+    assert "a.csv is a web page, such as that of a login. Download the table again." in message
+
+
 def test_rows_for_labels_that_contradict_each_other(photos: Path) -> None:
     grouped = [("photo000.png", "cat", "p1"), ("photo000.png", "dog", "p2"), ("photo000.png", "cat", "p1")]
     messages = errors_of(table(photos / "a.csv", grouped, "image,label,group"), task="multilabel")

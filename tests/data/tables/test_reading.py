@@ -91,7 +91,7 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
         ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
         ("a.xlsx", b"PK", "Save it as CSV"),
-        ("a.csv", b"PK\x03\x04", "isn't text but an Excel workbook.*Save it as CSV"),
+        ("a.csv", b"PK\x03\x04", "is an Excel workbook.*Save it as CSV"),
         ("a.csv", b"\x1f\x8b\x08", "compressed with gzip. Unpack it"),
         ("a.jsonl", b"PAR1", "Rename it to .parquet"),
         ("a.csv.gz", b"\x1f\x8b\x08", "Unpack it"),

@@ -19,7 +19,15 @@ from regraft.data.tables.columns import Given, roles_of
 from regraft.data.tables.located import tables_of
 from regraft.data.tables.reading import Table, open_table
 from regraft.data.tables.rows import InputReader, Roles, Rows
-from regraft.data.tables.targets import ClassLabels, ColumnLabels, Labels, Looks, SeparatedLabels, separator_for
+from regraft.data.tables.targets import (
+    MISSING,
+    ClassLabels,
+    ColumnLabels,
+    Labels,
+    Looks,
+    SeparatedLabels,
+    separator_for,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -274,14 +282,19 @@ def _log_rows_without_labels(parts: Mapping[str, Any], task: str, inputs: str) -
 
 
 def _warn_of_names_alike(names: Sequence[str], task: str) -> None:
-    """Warns of classes and labels whose names differ in case or blanks alone."""
+    """Warns of classes and labels whose names differ in case, blanks or `.0` alone, or are those of missing values."""
     alike: dict[str, list[str]] = {}
     for name in names if task != "regression" else ():
-        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+        plain = " ".join(name.casefold().split())
+        alike.setdefault(plain.removesuffix(".0") if plain[:1].isdigit() else plain, []).append(name)
     shown = [" and ".join(map(readable, group)) for group in alike.values() if len(group) > 1]
     if shown:
         what = "classes" if task == "classification" else "labels"
         _log.warning("Names of %s that differ in case or blanks alone, probably by mistake: %s.", what, listed(shown))
+    missing = [readable(name) for name in names if name.casefold() in MISSING]
+    if missing and task != "regression":
+        what = "Classes" if task == "classification" else "Labels"
+        _log.warning("%s that are probably missing values: %s. Leave such cells empty.", what, listed(missing))
 
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:

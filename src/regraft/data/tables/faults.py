@@ -39,6 +39,7 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "no_label": ("data.label", "no label", "Fill them in"),
     "not_binary": ("data.label", "a value other than 0 and 1", "Write 0 and 1"),
     "not_a_number": ("data.label", "no number", "Correct them, or use task=classification for names of classes"),
+    "with_unit": ("data.label", "numbers with a unit", "Write the numbers alone, and the unit as data.unit=UNIT"),
     "comma": ("data.label", "numbers with a comma or thousands apart", "Write them as in 1234.5"),
     "not_finite": ("data.label", "numbers that aren't finite", "Correct or remove them"),
     "unknown_split": ("data.split", "a split other than train, val and test", "Rename them"),

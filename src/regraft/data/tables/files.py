@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regraft.config.quoting import text_of as text_as_override
+from regraft.data.findings import readable
 from regraft.data.sources.folder_scan import why_closed
 from regraft.data.sources.layout import is_of_a_program
 from regraft.data.tables.reading import text_of
@@ -83,10 +84,22 @@ class FileFinder:
                 elif folder != parent and _is_file(folder, name.rpartition("/")[2]):
                     found[False, folder] += 1
         if not found:
-            return ""
+            return self._called_alike(names)
         (is_whole, folder), _ = max(found.items(), key=lambda item: (item[1], item[0]))
         where = f"data.root={text_as_override(folder)}, where"
         return f"Use {where} they are" if is_whole else f"Write their names alone and use {where} such files are"
+
+    def _called_alike(self, names: Sequence[str]) -> str:
+        """Returns what to do if a file's name differs from one that wasn't found in case or extension alone."""
+        for folder in self._folders:
+            for name in names:
+                inner, _, last = name.rpartition("/")
+                stems = self._stems_of(f"{folder}{os.sep}{inner}")
+                wanted = last.rpartition(".")[0] or last
+                alike = next((each for stem, each in stems.items() if stem.casefold() == wanted.casefold()), None)
+                if alike:
+                    return f"There is {readable(alike[0])} in the place of {readable(last)}: correct the names"
+        return ""
 
     def find(self, name: str) -> tuple[str, str]:
         """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault.

@@ -28,6 +28,9 @@ _FOREIGN = {
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "Save it as CSV"),
     b"\x1f\x8b": ("compressed with gzip", "Unpack it"),
     b"PAR1": ("Parquet", "Rename it to .parquet"),
+    b"<!DOCTYPE": ("a web page, such as that of a login", "Download the table again"),
+    b"<!doctype": ("a web page, such as that of a login", "Download the table again"),
+    b"<html": ("a web page, such as that of a login", "Download the table again"),
 }
 """First bytes of files that aren't text, whatever they are called: what they are, and the fix."""
 _NUM_LOOKED_AT = 1_000
@@ -127,12 +130,12 @@ def _require_text(path: Path) -> None:
     """Raises ConfigError if a file is of a kind that isn't text."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
     except OSError as error:
         raise ConfigError("data.path", f"can't read {readable(str(path))} ({error.strerror})") from error
     for start, (what, fix) in _FOREIGN.items():
         if head.startswith(start):
-            raise ConfigError("data.path", f"{readable(str(path))} isn't text but {what}", fix=f"{fix}.")
+            raise ConfigError("data.path", f"{readable(str(path))} is {what}", fix=f"{fix}.")
 
 
 def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -22,7 +22,11 @@ _MIN_NUMBERS = 20
 """Different whole numbers above which they may be a regression's."""
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.'\s]\d{3})+(?:,\d+)?|[+-]?\d{1,3}(?:[,'\s]\d{3})+(?:\.\d+)?")
 """Numbers with thousands apart."""
-_BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+_WITH_UNIT = re.compile(r"(?P<before>[$€£¥]?)\s?[+-]?\d+(?:[.,]\d+)?\s?(?P<after>[^\d\s.,+-]{0,8})")
+"""Numbers with a unit or a currency, as 5 kg, 12% and $3.50."""
+MISSING = frozenset({"nan", "na", "n/a", "<na>", "null", "none", "nil", "?", "-"})
+"""Texts that programs write for what is missing, in lower case."""
+_BINARY = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
 
 
 class BadValueError(ValueError):
@@ -195,6 +199,8 @@ def number_in(cell: Any) -> float | None:
     if not text:
         return None
     if not _is_number(text):
+        if _unit_of(text):
+            raise BadValueError("with_unit", text)
         raise BadValueError("comma" if _is_number(_with_point(text)) else "not_a_number", text)
     number = float(text)
     if not math.isfinite(np.float32(number) if abs(number) < 1e39 else math.inf):
@@ -208,6 +214,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return "_" not in text
+
+
+def _unit_of(text: str) -> str:
+    """Returns what stands before or after a number, such as kg; empty if nothing does, or if it isn't one."""
+    found = None if text[:1].isdigit() and _is_number(text) else _WITH_UNIT.fullmatch(text)
+    return "" if found is None else found["before"] + found["after"]
 
 
 def _with_point(text: str) -> str:
@@ -262,9 +274,10 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
     if example:
         _require_no_numbers(cells, separator, shown)
         return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator)
-    texts = [text_of(cell) for cell in cells]
-    points = list(map(_with_point, texts))  # numbers with commas are reported as such
-    if all(map(_is_number, points)):
+    # Numbers with commas, and what is missing among numbers, are reported as such.
+    texts = [text for cell in cells if (text := text_of(cell)).casefold() not in MISSING]
+    points = list(map(_with_point, texts))
+    if points and all(map(_is_number, points)):
         fraction = next((text for text, point in zip(texts, points, strict=True) if 0 < float(point) % 1 < 1), None)
         if fraction is not None:
             return Looks("regression", f"the column {shown} holds numbers, as {fraction}")
@@ -272,6 +285,9 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
         has_zeros = any(len(text) > 1 and text.startswith("0") for text in texts)  # names of classes, as in 007
         if num > max(_MIN_NUMBERS, len(points) / 2) and not has_zeros:
             return Looks("regression", f"the column {shown} holds {num} different numbers in {len(points)} rows")
+    units = set(map(_unit_of, texts))
+    if len(units) == 1 and "" not in units and len(set(texts)) > max(_MIN_NUMBERS, len(texts) / 2):
+        return Looks("regression", f"the column {shown} holds numbers with the unit {readable(units.pop())}")
     return Looks("classification", f"the column {shown} holds a class in each row")
 
 
