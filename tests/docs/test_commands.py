@@ -36,6 +36,11 @@ NOT_RUN = {
         "pip install 'regraft[webdataset]'",
         "regraft train data=webdataset 'data.urls=pipe:aws s3 cp s3://bucket/photos-{000000..000127}.tar -'",
     ],
+    "docs/how-to/several_machines.md": [
+        "torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 \\",
+        "sbatch several_machines.sh",
+        "torchrun --nnodes=1 --nproc-per-node=4 -m regraft resume run=last output_dir=/shared/outputs",
+    ],
     "docs/how-to/slurm.md": [
         "sbatch train.sh",
         "pip install 'regraft[submitit]'",
