@@ -46,7 +46,10 @@ class ImageInputs:
     def dataset(self, split: str, *, is_training: bool) -> BatchDataset:
         """Returns the dataset of a split's batches, augmented if `is_training`."""
         samples, augment = self._prepared.parts[split].samples, self._augment if is_training else None
-        return BatchDataset(samples, self.input_spec, augment, self._seed, self._stored.get(split))
+        # What is stored for random crops is whole images, of another resolution than evaluation decodes.
+        is_whole = augment is None and split == "train" and getattr(self._augment, "crop", None) == "resized"
+        decoded = None if is_whole else self._stored.get(split)
+        return BatchDataset(samples, self.input_spec, augment, self._seed, decoded)
 
     def finish(self, batch: RawBatch, num_classes: int) -> Batch:
         """Returns a batch, on its device, normalised; training batches are mixed if mixup or CutMix is on."""
