@@ -286,6 +286,11 @@ def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
             got=node["precision"],
             fix="Use trainer.precision=bf16-mixed or 32-true.",
         )
+    if node.get("sync_batchnorm"):
+        fix = "Leave it out; frozen BatchNorms and other norms need none."
+        raise ConfigError(
+            "trainer.sync_batchnorm", "torch has it on GPUs alone, and the run is on the CPU", got=True, fix=fix
+        )
     num_cores = os.cpu_count() or 1
     if num_devices > num_cores:
         raise ConfigError(
