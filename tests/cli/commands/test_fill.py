@@ -10,7 +10,7 @@ from regraft.training.fit.filling import Launched, share_of
 
 FROZEN = [*without("freezing", "trainer.max_epochs", "logger"), "freezing=linear_probe"]
 GROUP = (
-    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"),
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
     *("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"),
 )
 
@@ -24,7 +24,9 @@ def _no_group(monkeypatch):
 def test_a_training_reads_what_a_launchers_jobs_and_ranks_have_filled(capsys, monkeypatch):
     code, out, err = run_main(["fill", "-m", *FROZEN, "fill.share=1/3,2/3"], capsys)
     assert (code, "2 ok" in out, "Next: the other shares, then regraft train" in out) == (0, True, True), err
-    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}.items():
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}
+    alone |= {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "1"}
+    for name, value in alone.items():
         monkeypatch.setenv(name, value)
     code, out, err = run_main(["fill", *FROZEN, "fill.share=3/3"], capsys)
     assert (code, "\nNext: regraft train data=digits" in out) == (0, True), err
