@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,6 @@ from regraft.config.check import Composed
 from regraft.config.quoting import value_of
 from regraft.config.trust import named_in
 from regraft.core import launcher
-from regraft.core.atomic import write_atomically
 from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, ConfigErrors, listed
 from regraft.core.processes import exit_with_parent
@@ -31,9 +29,6 @@ from regraft.training.plan import TrainingJob
 
 log = logging.getLogger(__name__)
 
-_TOKEN = ".group"
-_SECONDS_TO_SEE = 10.0
-"""How late a file may be seen that another node has written, on a network's disk."""
 _CLOCK_SECONDS = 60.0
 _START_SECONDS = 600.0
 _TIMEOUT = "trainer.start_timeout"
@@ -95,14 +90,9 @@ def join(group: Group, command: TrainingCommand, composed: Composed) -> None:
 
 def hand_over(group: Group, job: TrainingJob) -> TrainingJob:
     """Gives a job that can be trained to the other processes, as the first one, and returns it with its group."""
-    token, file = uuid.uuid4().hex, job.run.path / _TOKEN
+    group.give("job", [job.config, str(job.run.path), job.is_done])
     if not job.is_done:
-        write_atomically(file, token.encode())
-    try:
-        group.give("job", [job.config, str(job.run.path), job.is_done, token])
-        _require_seen(group, job.run, is_seen=True)
-    finally:
-        file.unlink(missing_ok=True)
+        _require_seen(group, job.run)
     return replace(job, group=group)
 
 
@@ -111,10 +101,10 @@ def take_part(group: Group, command: TrainingCommand) -> Run:
     from regraft.training.fit.train import fit
     from regraft.training.lightning import quiet_lightning
 
-    config, folder, is_done, token = group.take("job")
+    config, folder, is_done = group.take("job")
     run = Run(Path(folder))
-    _require_seen(group, run, is_seen=is_done or _is_seen(run.path / _TOKEN, token))
     if not is_done:
+        _require_seen(group, run)
         quiet_lightning()
         # What is trusted is never taken from elsewhere.
         own = config | {"trust": named_in(command.given)}
@@ -147,19 +137,10 @@ def _code_hash() -> str:
     return content_hash(*(each.read_bytes() for each in files)).hex()[:12]
 
 
-def _is_seen(file: Path, token: str) -> bool:
-    """Whether a file that the first process has written is on this node's disk."""
-    ends = time.monotonic() + _SECONDS_TO_SEE
-    while not (file.is_file() and file.read_text(encoding="utf-8") == token):
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _require_seen(group: Group, run: Run, *, is_seen: bool) -> None:
-    seen = group.gather("folder", [is_seen, str(group.place)])
-    blind = [place for is_seen, place in seen if not is_seen]
+def _require_seen(group: Group, run: Run) -> None:
+    """Raises ConfigError if another node has another disk at the run's folder."""
+    places = group.gather("places", str(group.place))
+    blind = [place for place, is_seen in zip(places, group.see("folder", run.path), strict=True) if not is_seen]
     if blind:
         fix = "Name a folder on a disk that all nodes share: output_dir=PATH."
-        raise ConfigError("output_dir", f"{run.path} of {seen[0][1]} isn't there for {listed(blind)}", fix=fix)
+        raise ConfigError("output_dir", f"{run.path} of {places[0]} isn't there for {listed(blind)}", fix=fix)

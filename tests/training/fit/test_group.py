@@ -149,3 +149,23 @@ def test_a_port_in_use_is_named(monkeypatch):
         monkeypatch.setattr(groups, "_SECONDS_TO_TELL", 0.0)
         with pytest.raises(ConfigError, match=r"rank 1 on .* has waited"):
             alone(1, port, monkeypatch).connect(0.5)
+
+
+def test_nodes_with_disks_of_their_own_share_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(groups, "_SECONDS_TO_SEE", 0.1)
+    group = processes(4, num_nodes=2)
+    assert each(group, lambda process: process.sharing("one", tmp_path / "store")) == [[0, 1, 2, 3]] * 4
+    assert not list((tmp_path / "store").iterdir())
+    apart = each(group, lambda process: process.sharing("own", tmp_path / str(process.place.node)))
+    assert apart == [[0, 1], [0, 1], [2, 3], [2, 3]]
+    (tmp_path / "file").write_text("")
+    nowhere = each(group, lambda process: process.sharing("none", tmp_path / "file" / "store"))
+    assert nowhere == apart
+
+
+def test_an_interrupted_process_tells_the_others():
+    first, second = processes(2)
+    with pytest.raises(KeyboardInterrupt), together(second):
+        raise KeyboardInterrupt
+    with pytest.raises(EndedElsewhereError, match=r"rank 1 .* has failed: KeyboardInterrupt"):
+        first.take("never")

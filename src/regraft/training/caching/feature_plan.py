@@ -20,6 +20,7 @@ from regraft.features.datamodule import FeatureDataModule
 from regraft.features.extract import ExtractionStats
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import FeatureSettings
+from regraft.features.share import Share
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy, Stages
 from regraft.models.freezing import phases as phases_of
@@ -239,16 +240,38 @@ def model_name(config: Config) -> str:
     return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
 
-def store_features(plan: FeaturePlan, *, is_logged: bool = True) -> tuple[FeatureDataModule, dict[str, Any]] | None:
+def store_share(plan: FeaturePlan, share: Share) -> tuple[int, float]:
+    """Computes and stores a share of what the store lacks; returns how many inputs it computed, and its seconds.
+
+    If the disk can't hold all of it, nothing is computed: each process then keeps it in memory, see `store_features`.
+    """
+    splits = list(plan.needed.values())
+    try:
+        plan.frozen.make_room(splits)
+        if plan.frozen.store.is_any_in_memory:
+            return 0, 0.0
+        done = [plan.frozen.extract(view, depths, share) for views, depths in splits for view in views]
+    except OSError:  # reported by `store_features`, which tries again
+        return 0, 0.0
+    return sum(each.num_computed for each in done), sum(each.seconds for each in done)
+
+
+def store_features(
+    plan: FeaturePlan, in_shares: ExtractionStats | None = None, *, is_logged: bool = True
+) -> tuple[FeatureDataModule, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
     If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
+
+    Args:
+        in_shares: what this process and others have computed before, see `store_share`.
     """
     needed = plan.needed
     views = {split: of_split for split, (of_split, _) in needed.items()}
     try:
         plan.frozen.make_room(list(needed.values()))
         filled = [plan.frozen.ensure(*of_split) for of_split in needed.values()]
+        filled += [] if in_shares is None else [in_shares]
     except NoRoomError as error:
         if plan.is_required:
             raise ConfigError("features.cache", f"{error}") from error

@@ -13,13 +13,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from regraft.config.nested import ABSENT, leaves
+from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, errors_in, listed
 from regraft.core.launcher import Place
+from regraft.core.startup import Preempted
 from regraft.runs.folder import Run
 from regraft.runs.resuming import resume_command
 
@@ -29,6 +32,9 @@ _SECONDS_TO_TELL = 10.0
 _SECONDS_TO_ANSWER = 5.0
 _BEAT_SECONDS, _SILENT_SECONDS = 5.0, 45.0
 """How often a process says that it lives, and how long it may say nothing; all end within a minute of one's death."""
+_SECONDS_TO_SEE = 10.0
+"""How late a file may be seen that another node has written, on a network's disk."""
+_TOKEN = ".group"
 _NUM_SHOWN = 3
 _numbers = itertools.count()
 
@@ -160,6 +166,32 @@ class Group:
         if self.place.local_rank == 0:
             self._set(f"{name}/{self.place.node}", None)
 
+    def see(self, name: str, folder: Path) -> list[bool]:
+        """Returns by rank whether a file that the first process writes into a folder is there for each process."""
+        file = folder / _TOKEN
+        if not self.is_first:
+            token = self.take(f"{name}/token")
+            return self.gather(name, token is not None and _is_seen(file, token))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            token = uuid.uuid4().hex
+            write_atomically(file, token.encode())
+        except OSError:  # nobody sees what isn't written
+            token = None
+        try:
+            self.give(f"{name}/token", token)
+            return self.gather(name, token is not None)
+        finally:
+            if token is not None:
+                file.unlink(missing_ok=True)
+
+    def sharing(self, name: str, folder: Path) -> list[int]:
+        """Returns the ranks that find in a folder what this process writes there: all, or those of its node."""
+        nodes = self.gather(f"{name}/nodes", self.place.node)
+        if self.place.num_nodes == 1 or all(self.see(name, folder)):
+            return list(range(len(nodes)))
+        return [rank for rank, node in enumerate(nodes) if node == self.place.node]
+
     def require_same(self, name: str, facts: Mapping[str, str]) -> None:
         """Raises ConfigError if one process has another fact than the first one, such as a version."""
         gathered = self.gather(name, [str(self.place), dict(facts)])
@@ -171,9 +203,10 @@ class Group:
                 reason = f"{place} has another {name} than {first}: {shown}"
                 raise ConfigError(None, reason, fix="All processes of a run need the same.")
 
-    def tell(self, error: Exception) -> bool:
+    def tell(self, error: BaseException) -> bool:
         """Tells the others that this process fails; returns whether no other on this node has failed likewise."""
-        causes = [f"{type(error).__name__} {each.key}" for each in errors_in(error)]
+        keys = [each.key for each in errors_in(error)] if isinstance(error, Exception) else [None]
+        causes = [f"{type(error).__name__} {key}" for key in keys]
         own = {"rank": self.place.rank, "host": socket.gethostname(), "causes": causes}
         try:
             self._set(f"said/{self.place.rank}", " ".join(str(error).split()) or type(error).__name__)
@@ -212,8 +245,10 @@ class Group:
     def _beat(self) -> None:
         """Says every few seconds that this process lives, as long as it does and the store is there."""
         with suppress(RuntimeError):
+            # A connection of its own: torch's store answers one call of each at a time, and some wait for minutes.
+            store = self._store.clone()
             for number in itertools.count():
-                self._store.set(f"beat/{self.place.rank}", str(number))
+                store.set(f"beat/{self.place.rank}", str(number))
                 time.sleep(_BEAT_SECONDS)
 
     def _require_living(self) -> None:
@@ -263,6 +298,10 @@ def together(group: Group | None) -> Iterator[None]:
         if group is not None and not group.tell(error):
             raise SystemExit(1) from error
         raise
+    except (KeyboardInterrupt, Preempted) as error:
+        if group is not None:
+            group.tell(error)
+        raise
 
 
 @contextmanager
@@ -281,6 +320,16 @@ def naming_the_lost(group: Group | None, run: Run) -> Iterator[None]:
         resume = f"to resume it, started in the same way: {resume_command(run)}"
         rest = resume if run.can_resume else "no checkpoint had been written"
         raise EndedElsewhereError(f"no answer from {listed(lost)}, so the run ends; {rest}") from error
+
+
+def _is_seen(file: Path, token: str) -> bool:
+    """Whether a file that the first process has written is on the disk of this one."""
+    ends = time.monotonic() + _SECONDS_TO_SEE
+    while not (file.is_file() and file.read_text(encoding="utf-8") == token):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def differences(own: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.console import ProgressBar, image_progress_bar
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.features.share import Share
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.runs.provenance import Session
@@ -159,12 +160,17 @@ def _shared_plan(
 
 def _stored(group: Group | None, name: str, plan: "FeaturePlan") -> "tuple[Any, dict[str, Any]] | None":
     """Returns the data that reads stored features, and a summary; None if a process of the run can't store them."""
-    from regraft.training.caching.feature_plan import store_features
+    from regraft.features.extract import ExtractionStats
+    from regraft.training.caching.feature_plan import store_features, store_share
 
     if group is None:
         return store_features(plan)
+    ranks = group.sharing(f"{name}/store", plan.frozen.store.folder)
+    share = Share(ranks.index(group.place.rank), len(ranks))
+    computed = group.gather(f"{name}/computed", list(store_share(plan, share)))
+    in_shares = ExtractionStats(0, sum(computed[rank][0] for rank in ranks), max(computed[rank][1] for rank in ranks))
     with group.in_turn(name):
-        stored = store_features(plan, is_logged=group.is_first)
+        stored = store_features(plan, in_shares, is_logged=group.is_first)
     return stored if all(group.gather(f"{name}/stored", stored is not None)) else None
 
 
