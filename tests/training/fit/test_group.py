@@ -100,23 +100,33 @@ def test_the_same_error_of_two_processes_is_reported_by_one():
     assert second.tell(ConfigError("output_dir", "the disk is full"))
 
 
-class Ended:
-    """The store as a killed process has it."""
+class Killable:
+    """The store as a process has it that may be killed."""
+
+    def __init__(self, store):
+        self.store = store
+        self.is_killed = False
+
+    def clone(self):
+        return self
 
     def set(self, key, value):
-        raise RuntimeError("killed")
+        if self.is_killed:
+            raise RuntimeError("killed")
+        self.store.set(key, value)
 
 
 def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is(monkeypatch):
     monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
     monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)
     first, second = processes(2)
+    second._store = Killable(second._store)
     with ThreadPoolExecutor(2) as pool:
         pool.submit(second._beat)
         waiting = pool.submit(first.gather, "stored", True)
         time.sleep(0.6)
         assert not waiting.done()
-        monkeypatch.setattr(second, "_store", Ended())
+        second._store.is_killed = True
         with pytest.raises(EndedElsewhereError, match=r"rank 1 hasn't answered for \d+ s"):
             waiting.result(timeout=10)
 
