@@ -79,3 +79,12 @@ def test_a_rank_that_makes_no_sense_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"fill.share: the environment has RANK=2 WORLD_SIZE=2"):
         Launched.found()
+
+
+def test_both_fits_of_a_run_are_counted_once(capsys, tmp_path):
+    """The second fit trains on the validation images too, whose mirror images the first one doesn't read."""
+    words = [*FROZEN, "augment=flip", "data.refit=true", f"features.dir={tmp_path}"]
+    code, out, err = run_main(["fill", *words], capsys)
+    assert (code, ", 0 were stored before" in out) == (0, True), (out, err)
+    code, out, err = run_main(["fill", *words], capsys)
+    assert (code, "0 of" in out) == (0, True), (out, err)

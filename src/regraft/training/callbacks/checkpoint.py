@@ -1,5 +1,6 @@
 """The checkpoints that a training keeps: the best one by a metric, and the last one to resume from."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from regraft.core.lightning_internals import validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 from regraft.tasks.metrics import find
+
+log = logging.getLogger(__name__)
 
 _NONE_YET: dict[str, Any] = {
     "score": math.nan,
@@ -36,7 +39,7 @@ class BestCheckpoint(Checkpoint):
     highest value: on few images the highest one is luck, and a schedule brings the weights to rest at its end. Without
     tolerance, and of other metrics, R² among them, it is the best value, of equal ones that with the lowest `val/loss`.
 
-    The best checkpoint stays in memory until the last one is written, or training ends.
+    Where epochs are shorter than a write, it stays in memory until the last one is written, or training ends.
 
     Args:
         monitor: a logged metric, such as `val/acc`.
@@ -76,8 +79,11 @@ class BestCheckpoint(Checkpoint):
         _flush(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes a checkpoint that is held in memory."""
-        _flush(trainer)
+        """Writes a checkpoint that is held in memory; the error that ended training counts, not that of a full disk."""
+        try:
+            _flush(trainer)
+        except OSError as error:
+            log.warning("%s can't be written: %s", self._path, error)
 
     @property
     def kept(self) -> tuple[int, int] | None:
@@ -118,7 +124,12 @@ class BestCheckpoint(Checkpoint):
         figures = {name: float(number) for name, number in logged if name.startswith("val/")}
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         self._best = {"score": value, "loss": loss, "highest": highest, "figures": figures, **place}
-        trainer.save_checkpoint(self._path, storage_options=CheckpointFiles.HOLD)
+        last = next((each for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
+        is_held = last is None or last.is_early(trainer)
+        started = time.monotonic()
+        trainer.save_checkpoint(self._path, storage_options=CheckpointFiles.HOLD if is_held else None)
+        if last is not None:
+            last.count_seconds(time.monotonic() - started)
 
     def _margin(self, highest: float, trainer: pl.Trainer) -> float:
         """Returns by how much a value may be below the highest one for its epoch to be kept."""
@@ -164,7 +175,7 @@ class LastCheckpoint(Checkpoint):
         self._every_n_steps = every_n_steps
         self._every_seconds = math.inf if every_minutes is None else 60 * every_minutes
         self._max_share = max_share
-        self._next_time = 0.0
+        self._next_time = self._other_seconds = 0.0
         self.on_saved: Callable[[], None] | None = None
         self._saved_step = 0
         self._saved_time = time.monotonic()
@@ -186,9 +197,16 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes at the end of an epoch, if it is the last one or if it is time."""
-        is_quick = trainer.world_size == 1 and not _is_last_epoch(trainer) and time.monotonic() < self._next_time
-        if not is_quick or self._is_due(trainer):
+        if _is_last_epoch(trainer) or not self.is_early(trainer) or self._is_due(trainer):
             self.save(trainer)
+
+    def is_early(self, trainer: pl.Trainer) -> bool:
+        """Whether a write at the end of an epoch would take more than its share of the time."""
+        return trainer.world_size == 1 and time.monotonic() < self._next_time
+
+    def count_seconds(self, seconds: float) -> None:
+        """Counts the seconds that another checkpoint took towards the share of the time to spend."""
+        self._other_seconds += seconds
 
     def save(self, trainer: pl.Trainer) -> None:
         """Writes now; every process calls it."""
@@ -201,7 +219,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero and self.on_saved is not None:
             self.on_saved()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
-        self._next_time = self._saved_time + (self._saved_time - started) * (1 / self._max_share - 1)
+        seconds = self._saved_time - started + self._other_seconds
+        self._next_time, self._other_seconds = self._saved_time + seconds * (1 / self._max_share - 1), 0.0
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         every = self._every_n_steps

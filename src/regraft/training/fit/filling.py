@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -114,7 +114,15 @@ def fill_store(job: TrainingJob, share: Share, show: Show) -> Filled:
             # The second fit trains on the validation inputs, too, under each view.
             again = checked_job(job.config, job.run, refit={"num_epochs": 1, "figures": {}, "kept": None})
             del plan  # so that no two backbones are in memory at once
-            filled, _ = _fill(again, share, show)
+            first, (filled, _) = filled.state, _fill(again, share, show)
+            # What the first pass has computed is there in the second one.
+            state = replace(
+                filled.state,
+                num_computed=first.num_computed + filled.state.num_computed,
+                num_present=max(filled.state.num_present - first.num_computed, 0),
+                seconds=first.seconds + filled.state.seconds,
+            )
+            filled = replace(filled, state=state)
     return filled
 
 
