@@ -1,5 +1,7 @@
 """`regraft fill` stores what a training reads, by shares, by ranks and by a launcher's jobs."""
 
+import re
+
 import pytest
 
 import regraft
@@ -13,6 +15,7 @@ GROUP = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
     *("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"),
 )
+SUMMARY = re.compile(r"^([\d,]+) of ([\d,]+) images computed .* ([\d,]+) were stored before", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -81,10 +84,13 @@ def test_a_rank_that_makes_no_sense_is_refused(monkeypatch):
         Launched.found()
 
 
-def test_both_fits_of_a_run_are_counted_once(capsys, tmp_path):
+def test_both_fits_of_a_run_are_counted(capsys, tmp_path):
     """The second fit trains on the validation images too, whose mirror images the first one doesn't read."""
-    words = [*FROZEN, "augment=flip", "data.refit=true", f"features.dir={tmp_path}"]
+    words = [*FROZEN, "fitting=steps", "augment=flip", "data.refit=true", f"features.dir={tmp_path}"]
     code, out, err = run_main(["fill", *words], capsys)
-    assert (code, ", 0 were stored before" in out) == (0, True), (out, err)
+    assert code == 0, err
+    num_computed, num_inputs, num_present = (int(each.replace(",", "")) for each in SUMMARY.search(out).groups())
+    assert num_computed > num_inputs / 2
+    assert num_computed + num_present == num_inputs
     code, out, err = run_main(["fill", *words], capsys)
-    assert (code, "0 of" in out) == (0, True), (out, err)
+    assert (code, SUMMARY.search(out)[1], SUMMARY.search(out)[2].replace(",", "")) == (0, "0", str(num_inputs)), err

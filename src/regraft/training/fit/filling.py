@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -115,14 +115,8 @@ def fill_store(job: TrainingJob, share: Share, show: Show) -> Filled:
             again = checked_job(job.config, job.run, refit={"num_epochs": 1, "figures": {}, "kept": None})
             del plan  # so that no two backbones are in memory at once
             first, (filled, _) = filled.state, _fill(again, share, show)
-            # What the first pass has computed is there in the second one.
-            state = replace(
-                filled.state,
-                num_computed=first.num_computed + filled.state.num_computed,
-                num_present=max(filled.state.num_present - first.num_computed, 0),
-                seconds=first.seconds + filled.state.seconds,
-            )
-            filled = replace(filled, state=state)
+            sums = (sum(each) for each in zip(astuple(first), astuple(filled.state), strict=True))
+            filled = replace(filled, state=FillState(*sums))
     return filled
 
 
