@@ -74,7 +74,9 @@ def _experiment(experiment: str | None, data: str, model: str, *, _root_: DictCo
 
 def _swept(root: DictConfig, groups: Sequence[str]) -> dict[str, str]:
     """Returns by group the choices that a sweep goes through, joined by dashes; of many, their number."""
-    given = OmegaConf.select(root, "hydra.overrides.task") or []
+    node = OmegaConf.select(root, "hydra.overrides.task")
+    # As they were typed: an override may hold the very interpolation that is resolved here.
+    given: Any = [] if node is None else OmegaConf.to_container(node, resolve=False)
     found = {}
     for override in map(parsed, given):
         if override.key_or_group in groups and override.is_discrete_sweep():
