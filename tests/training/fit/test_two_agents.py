@@ -43,10 +43,11 @@ def largest_difference(one: Run, other: Run) -> float:
     return max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [name if name == "gradual" else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
+)
 def test_two_machines_train_as_one_process(strategy):
-    words = [*EXACT, f"freezing={strategy}"]
+    words = [*EXACT, f"freezing={strategy}", *(["freezing.until=conv2"] if strategy == "up_to" else [])]
     assert two_agents(["train", *words, "data.batch_size=8", "hydra.run.dir=two"]) == [0, 0]
     one = regraft.train([*words, "data.batch_size=16"])
     assert largest_difference(one, Run(Path("two").resolve())) < 1e-12
