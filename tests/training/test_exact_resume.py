@@ -37,6 +37,7 @@ CASES = {
         "scheduler=cosine",
     ],
     "closed form": ["freezing=lp_ft", "head=linear", "augment=none"],
+    "float64": ["freezing=none", "trainer.precision=64-true"],
     "views": ["freezing=up_to", "freezing.until=conv2", "features.views=2", "features.cache=on"],
     "milestones": ["freezing=none", "scheduler=multistep", "scheduler.milestones=[0.4,1.3]", "scheduler.interval=step"],
     "restarts by epoch": ["freezing=none", "scheduler=cosine_restarts", "scheduler.interval=epoch"],
@@ -52,7 +53,7 @@ CASES = {
         *("trainer.memory_format=channels_last", "scheduler=onecycle"),
     ],
 }
-QUICK_CASES = ("ema", "stored", "closed form")
+QUICK_CASES = ("ema", "stored", "closed form", "float64")
 
 
 def start(folder: Path, overrides: list[str]) -> BaseProcess:

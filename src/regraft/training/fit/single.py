@@ -139,6 +139,8 @@ def fit_once(
     if group is not None:
         group.make_process_group(trainer.strategy.root_device, config["trainer"].get("process_timeout"))
     ckpt_path = None if checkpoint is None else str(checkpoint.path)
+    # Lightning does this after it has restored a checkpoint, whose float64 weights would be rounded to float32 then.
+    trainer.strategy.precision_plugin.convert_module(parts.module)
     _run_lightning(trainer, parts.module, data, ckpt_path, run, is_ended_by_first=group is None)
     laps.end("training")
     return Fitted(parts, data, summary)
