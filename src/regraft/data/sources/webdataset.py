@@ -182,7 +182,7 @@ class WebDatasetSource(LabelledTable):
 
     @contextmanager
     def _about_shards(self) -> Iterator[None]:
-        """Reports what is said of a table's path as that of shards, unless there is a table."""
+        """Names the keys of shards, or of their table, in errors of the code of tables."""
         keys = {"data.root": "data.urls", "data.path": "data.table" if self._has_table else "data.urls"}
         try:
             yield

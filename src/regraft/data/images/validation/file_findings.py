@@ -60,8 +60,8 @@ _LARGE_PIXELS = 50_000_000
 _PLAIN = 0.85
 """Least share of an image's area as bright as its median for which the image is called plain."""
 _FEW = 0.05
-"""Greatest share of plain images, or of few colours, to be reported: if more are so, the data is like that, as digits
-on paper are. As few long images are no reason for a warning."""
+"""Share of the images up to which plain ones, or those of few colours, are reported: if there are more, the data is
+like that, as digits on paper are. Up to the same share, long images are a note, not a warning."""
 _LEVELS = 8
 """Greatest difference of a colour from the ground, in any channel, for which nothing can be seen."""
 _LOW = 2**15 - 1
