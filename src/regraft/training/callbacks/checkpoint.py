@@ -39,7 +39,7 @@ class BestCheckpoint(Checkpoint):
     highest value: on few images the highest one is luck, and a schedule brings the weights to rest at its end. Without
     tolerance, and of other metrics, R² among them, it is the best value, of equal ones that with the lowest `val/loss`.
 
-    Where epochs are shorter than a write, it stays in memory until the last one is written, or training ends.
+    Where epochs are too short for a write each, it stays in memory until the last one is written, or training ends.
 
     Args:
         monitor: a logged metric, such as `val/acc`.
