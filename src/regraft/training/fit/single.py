@@ -163,7 +163,7 @@ def _shared_plan(
 def _stored(group: Group | None, name: str, plan: "FeaturePlan") -> "tuple[Any, dict[str, Any]] | None":
     """Returns the data that reads stored features, and a summary; None if a process of the run can't store them."""
     from regraft.features.extract import ExtractionStats
-    from regraft.training.caching.feature_plan import store_features, store_share
+    from regraft.training.caching.stored_features import store_features, store_share
 
     if group is None:
         return store_features(plan)

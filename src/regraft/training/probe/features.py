@@ -15,7 +15,8 @@ from regraft.features.table import FeatureTable, matrix_limit
 from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_backbone
 from regraft.models.stage_outputs import output_shapes, tapped
-from regraft.training.caching.feature_plan import feature_plan, store_features
+from regraft.training.caching.feature_plan import feature_plan
+from regraft.training.caching.stored_features import store_features
 from regraft.training.from_config import build_freezing
 
 
