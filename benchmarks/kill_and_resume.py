@@ -50,7 +50,6 @@ CASES = {
     SHARDS: [
         *("data=webdataset", "data.num_workers=2", "data.cache=off", "model.image_size=16"),
         *("freezing=lp_ft", "augment=crop_flip", "head=linear", "fitting=steps"),
-        "trainer.memory_format=contiguous",  # a run that is killed before its first checkpoint makes its trial again
     ],
 }
 

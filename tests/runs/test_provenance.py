@@ -57,6 +57,17 @@ def test_a_continued_run_has_a_session_more(run):
     assert [session["seconds"] for session in provenance.sessions(run)] == [3.0, None]
 
 
+def test_the_same_command_finds_the_config_that_it_began_with(run, monkeypatch):
+    session = provenance.new_session(["seed=1"])
+    assert provenance.config_before(run, session) == {}
+    run.write_config({"model": {}, "trainer": {"memory_format": "channels_last"}})
+    added(run)
+    assert provenance.config_before(run, session)["trainer"] == {"memory_format": "channels_last"}
+    assert provenance.config_before(run, provenance.new_session(["seed=2"])) == {}
+    monkeypatch.setattr(provenance, "_hardware", lambda: {"cpu": "another"})
+    assert provenance.config_before(run, session) == {}
+
+
 def test_a_clean_repository_is_named(run, repository):
     git = added(run)["git"]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -56,6 +56,16 @@ def add_session(run: Run, session: Session, data: dict[str, Any], fingerprint: s
     _write(run, [*earlier, session])
 
 
+def config_before(run: Run, session: Session) -> dict[str, Any]:
+    """Returns the config with which the same command began the run on this machine; empty if it did not.
+
+    A run that was killed before its first checkpoint is started again by its command.
+    """
+    *_, last = sessions(run) or [{}]
+    is_same = last.get("overrides") == session["overrides"] and last.get("hardware") == _hardware()
+    return run.readable_config if is_same else {}
+
+
 def end_session(run: Run, session: Session, seconds: float) -> None:
     """Writes how long a session took, however it ended; does nothing if it was never added."""
     *earlier, last = sessions(run) or [{}]

@@ -13,6 +13,7 @@ from regraft.features.cut import CutPhase
 from regraft.models.backbones.small import simple_cnn
 from regraft.models.freezing import LinearProbe, NoFreezing, UpTo
 from regraft.runs.checkpoint import read
+from regraft.training.fit import single
 from regraft.training.hardware import memory_format
 from regraft.training.hardware.memory_format import Trial, Work, faster_format, settled_format, work_of
 from regraft.training.module import TransferModule
@@ -100,8 +101,29 @@ def test_a_trials_format_is_the_runs_and_a_resumed_one_has_it_too(monkeypatch):
     assert math.isfinite(first.probability)
 
 
-@pytest.mark.parametrize(("shape", "is_resumed"), [((17, 8), False), ((4, 8, 8), True)])
-def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, is_resumed, monkeypatch):
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_the_same_format_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_format, "_LEAST_STEPS", 2)
+    options = [
+        *without("freezing", "trainer.max_epochs"),
+        *("freezing=none", "trainer.max_epochs=1", "data.batch_size=32", f"hydra.run.dir={tmp_path}/run"),
+    ]
+
+    def killed(*_, **__):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory_format, "faster_format", lambda *_: Trial("channels_last", 0.1, 4, "cpu"))
+        patch.setattr(single, "_run_lightning", killed)
+        with pytest.raises(OSError, match="killed"):
+            regraft.train(options)
+    monkeypatch.setattr(memory_format, "faster_format", lambda *_: Trial("contiguous", 0.1, 4, "cpu"))
+    run = regraft.train(options)
+    assert run.config["trainer"]["memory_format"] == "channels_last"
+    assert read(run.last_ckpt, []).config["trainer"]["memory_format"] == "channels_last"
+
+
+@pytest.mark.parametrize(("shape", "has_begun"), [((17, 8), False), ((4, 8, 8), True)])
+def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, has_begun, monkeypatch):
     monkeypatch.setattr(memory_format, "steps_per_epoch", lambda config, num_images: 100)
     monkeypatch.setattr(memory_format, "faster_format", lambda *_: pytest.fail("nothing is to be tried"))
     plan = SimpleNamespace(
@@ -115,4 +137,4 @@ def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, is_resu
         data=SimpleNamespace(sizes={"train": 800}),
     )
     config = {"trainer": TRAINER, "data": {"batch_size": 8}}
-    assert settled_format(config, parts, plan, is_resumed=is_resumed) == ("contiguous", None)
+    assert settled_format(config, parts, plan, has_begun=has_begun) == ("contiguous", None)

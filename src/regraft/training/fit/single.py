@@ -86,7 +86,7 @@ def fit_once(
         from regraft.training.callbacks.resume import continue_history
         from regraft.training.fit.assemble import assemble
         from regraft.training.hardware.compiling import compile_stages, is_compiled
-        from regraft.training.hardware.memory_format import settled_format
+        from regraft.training.hardware.memory_format import settle_as_before, settled_format
         from regraft.training.hardware.precision import emulation_note
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
         from regraft.training.preflight.data_checks import left_out
@@ -109,7 +109,10 @@ def fit_once(
     make_plan = partial(_feature_plan, config, parts, checkpoint, start_epoch, progress)
     plan = make_plan(earlier) if group is None else _shared_plan(group, f"{again}plan", make_plan, earlier)
     _settle_process(trainer)
-    memory_format, trial = settled_format(config, parts, plan, is_resumed=checkpoint is not None)
+    has_begun = checkpoint is not None or checked.refit is not None
+    if not has_begun:
+        settle_as_before(config, parts.module, provenance.config_before(run, session))
+    memory_format, trial = settled_format(config, parts, plan, has_begun=has_begun)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
         begin(parts)

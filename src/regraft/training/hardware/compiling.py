@@ -6,7 +6,7 @@ from typing import Any
 from regraft.config.instantiate import Config
 from regraft.core.processor import cpp_compiler
 from regraft.core.types import Backbone
-from regraft.training.hardware.memory_format import Trial
+from regraft.training.hardware.memory_format import Trial, settle
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,7 @@ def is_compiled(config: Config, module: Any, trial: Trial | None) -> bool:
         return bool(chosen)
     if trial is None or cpp_compiler() is None or not _pays(module.backbone, trial):
         return False
-    for each in (config, module.hparams["config"]):
-        each["trainer"] = each["trainer"] | {"compile": True}
+    settle(config, module, compile=True)
     return True
 
 

@@ -81,18 +81,21 @@ def work_of(
 
 
 def settled_format(
-    config: Config, parts: Parts, plan: FeaturePlan | None, *, is_resumed: bool
+    config: Config, parts: Parts, plan: FeaturePlan | None, *, has_begun: bool
 ) -> tuple[str, Trial | None]:
     """Returns the memory format of a run, and the trial that has found it, if there was one.
 
     That becomes the config's, so that a resumed run has the same; one without it had no trial. Stored features don't
     depend on it, so it is applied after they have been computed.
+
+    Args:
+        has_begun: whether the run is resumed, or has been fitted once.
     """
     module, trainer = parts.module, parts.trainer
     chosen: str = config["trainer"].get("memory_format", "auto")
     if chosen != "auto":
         return chosen, None
-    if is_resumed:
+    if has_begun:
         return "contiguous", None
     cuts = [] if plan is None else plan.train_cuts
     work = work_of(config, parts.strategy, module.backbone, parts.data.sizes["train"], cuts)
@@ -107,9 +110,24 @@ def settled_format(
     module.to(trainer.strategy.root_device)
     batch = (config["data"]["batch_size"], *shape)
     trial = faster_format(module, parts.strategy, work, batch, trainer.precision_plugin.forward_context)
-    for each in (config, module.hparams["config"]):
-        each["trainer"] = each["trainer"] | {"memory_format": trial.memory_format}
+    settle(config, module, memory_format=trial.memory_format)
     return trial.memory_format, trial
+
+
+def settle(config: Config, module: Any, **choices: Any) -> None:
+    """Sets keys of `trainer` in a run's config, and in the module's record of it."""
+    for each in (config, module.hparams["config"]):
+        each["trainer"] = each["trainer"] | choices
+
+
+def settle_as_before(config: Config, module: Any, before: Config) -> None:
+    """Repeats what timing has chosen for a run, so that one that is started again gives the same bits.
+
+    Args:
+        before: the config of its earlier start, see `provenance.config_before`; empty if there was none.
+    """
+    chosen = before.get("trainer", {})
+    settle(config, module, **{key: chosen[key] for key in ("memory_format", "compile") if key in chosen})
 
 
 def faster_format(
