@@ -125,5 +125,6 @@ def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
 
 
 def shortened(text: str, limit: int = _LABEL_LETTERS) -> str:
-    """Returns a label that fits; a longer text is cut at its start, as paths and dotted names differ at their end."""
-    return text if len(text) <= limit else f"…{text[1 - limit :]}"
+    """Returns a label that fits; of a longer text the middle is left out, as names of classes differ anywhere."""
+    head = (limit - 1) // 2
+    return text if len(text) <= limit else f"{text[:head]}…{text[head + 1 - limit :]}"

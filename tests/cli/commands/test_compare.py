@@ -20,7 +20,8 @@ def runs():
     for seed in (0, 1, 2):
         made_run(f"digits/a{seed}", lr=0.01, seed=seed, acc=0.9, seconds=10)
         made_run(f"digits/b{seed}", lr=0.1, seed=seed, acc=0.6, seconds=20)
-    made_run("digits/c", lr=1.0, state="failed", reason=EVIL, config={"head": {"note": EVIL}})
+    overrides = ["optimizer.lr=1.0", "head.note=evil"]
+    made_run("digits/c", lr=1.0, state="failed", reason=EVIL, config={"head": {"note": EVIL}}, overrides=overrides)
 
 
 class Page(HTMLParser):

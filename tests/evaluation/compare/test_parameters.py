@@ -55,6 +55,18 @@ def test_what_was_asked_for_is_a_parameter_though_the_choice_tells_it():
     assert varied([small, large]) == {"model": ["a", "b"], "model.image_size": [16, 224]}
 
 
+def test_what_follows_from_what_was_typed_is_left_out():
+    steps = {"fitting": {"batch_size": 16}, "loss": {"name": "bce"}}
+    fitted = {"fitting": {"batch_size": 64}, "loss": {"name": "mse"}}
+    runs = [composed({}, ["fitting"], **steps, head="a"), composed({}, ["head"], **fitted, head="b")]
+    assert varied(runs) == {"head": ["a", "b"]}
+
+
+def test_nothing_is_left_out_where_what_was_typed_tells_too_little():
+    runs = [composed({}, ["head"], head=head, loss={"name": loss}) for head, loss in (("a", 1), ("b", 1), ("b", 2))]
+    assert varied(runs) == {"head": ["a", "b", "b"], "loss.name": [1, 1, 2]}
+
+
 def test_without_hydras_choices_it_goes_by_the_class():
     runs = [composed(freezing=PROBE), composed({"freezing": "lp_ft"}, freezing=LP_FT)]
     assert varied(runs) == {"freezing": ["LinearProbe", "LPFT"]}

@@ -68,7 +68,7 @@ def test_labels_do_not_cover_each_other():
 
 
 def test_long_labels_keep_their_end():
-    assert shortened("regraft.freezing.LPFT", 10) == "…zing.LPFT"
+    assert shortened("regraft.freezing.LPFT", 10) == "regr….LPFT"
     assert shortened("short", 10) == "short"
 
 

@@ -15,7 +15,7 @@ def kept(task: str, values: np.ndarray) -> Outputs:
 def test_numbers_are_told_with_their_unit_and_drawn():
     found = figures_of(kept("regression", np.full((4, 2), 0.25)), ("age", "size"), {"task": {"unit": "years"}})
     assert found is not None
-    assert found.sentence("images").startswith("On 4 test images, of 2 targets: R² 0.75 (95 % interval ")
+    assert found.sentence("images").startswith("On 4 test images, of 2 targets: R² 0.7500 (95 % interval ")
     assert [row[0] for row in found.rows] == ["age", "size"]
     assert found.headings("images")[:3] == ["target", "images", "Mean absolute error"]
     first, _ = found.plots
@@ -29,7 +29,7 @@ def test_labels_have_a_row_each_and_no_drawing():
     assert found is not None
     assert (
         found.sentence("images")
-        == "On 4 test images, of 2 labels: Mean average precision 1 (95 % interval 1 to 1), Micro F1 1."
+        == "On 4 test images, of 2 labels: mean average precision 1.000 (95 % interval 1.000 to 1.000), micro F1 1.000."
     )
     assert found.rows == [("cat", 2, [1.0] * 5), ("dog", 2, [1.0] * 5)]
     assert found.plots == []

@@ -42,7 +42,8 @@ def varied(runs: Sequence[ComparedConfig]) -> dict[str, list[Any]]:
     """Returns each parameter that differs between the runs, with its value in each of them.
 
     A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. Its keys are further parameters only if
-    they differ between runs of the same choice, or if a command gave them.
+    they differ between runs of the same choice, or if a command gave them. Where the parameters that commands gave tell
+    all configurations apart, those that follow from them are left out.
     """
     compared = [_compared(run.config) for run in runs]
     keys = list(dict.fromkeys(key for each in compared for key in each))
@@ -62,7 +63,13 @@ def varied(runs: Sequence[ComparedConfig]) -> dict[str, list[Any]]:
                 continue
             if len(set(map(comparable, values))) > 1:
                 found[key] = values
-    return found
+    typed = {key: values for key, values in found.items() if any(key in run.typed for run in runs)}
+    return typed if _num_told_apart(typed, len(runs)) == _num_told_apart(found, len(runs)) else found
+
+
+def _num_told_apart(parameters: Mapping[str, Sequence[Any]], num_runs: int) -> int:
+    """Returns how many combinations of values the runs have."""
+    return len({tuple(comparable(values[index]) for values in parameters.values()) for index in range(num_runs)})
 
 
 def comparable(value: Any) -> Hashable:

@@ -67,8 +67,9 @@ class Figures:
             return ""
         unit = f" {self.unit}" if self.unit and name in ("mae", "rmse") and len(self.names) == 1 else ""
         low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
-        interval = "" if low is None else f" (95 % interval {low:.4g} to {high:.4g})"
-        return f"{metric.title} {metrics[name]:.4g}{unit}{interval}"
+        interval = "" if low is None else f" (95 % interval {figure_text(low)} to {figure_text(high)})"
+        title = metric.title[0].lower() + metric.title[1:] if metric.title[1:2].islower() else metric.title
+        return f"{title} {figure_text(metrics[name])}{unit}{interval}"
 
     def headings(self, nouns: str) -> list[str]:
         """Returns those of the table of labels or targets; `nouns` are what inputs are called."""
@@ -95,6 +96,11 @@ class Figures:
             _plot(name, pairs[0][:, index], pairs[1][:, index], self.unit)
             for index, name in enumerate(self.names[:_MAX_PLOTS])
         ]
+
+
+def figure_text(value: float | None) -> str:
+    """Returns a figure with four digits, zeros included; a dash for None."""
+    return "-" if value is None else f"{value:#.4g}".removesuffix(".")
 
 
 def figures_of(found: Outputs | None, names: Sequence[str], results: Mapping[str, Any]) -> Figures | None:

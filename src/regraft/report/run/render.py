@@ -13,6 +13,7 @@ from regraft.data.findings import readable
 from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors, class_metrics, class_values
+from regraft.report.run.figures import figure_text
 from regraft.report.run.image_gallery import address, overlaid
 from regraft.report.run.record import Record
 from regraft.report.run.summary import conclusions
@@ -81,14 +82,14 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
             yield from _table(("true class", "predicted class", record.nouns), pairs)
         yield from _table(("class", record.nouns, *(f"{each.title}, %" for each in class_metrics())), rows)
     if (figures := record.figures) is not None:
-        cells = [(name, f"{num:,}", *map(_figure, values)) for name, num, values in figures.rows]
+        cells = [(name, f"{num:,}", *map(figure_text, values)) for name, num, values in figures.rows]
         yield from _table(figures.headings(record.nouns), cells)
-    counts = summary.class_counts(record)
-    noun = record.task.noun
+    counts, task = summary.class_counts(record), record.task
     sizes = [
-        (split, f"{num:,}", summary.balance(counts[split], noun)) for split, num in summary.num_images(record).items()
+        (split, f"{num:,}", *([summary.balance(counts[split], task.noun)] if task.has_confidences else []))
+        for split, num in summary.num_images(record).items()
     ]
-    yield from _table(("split", record.nouns, "balance"), sizes)
+    yield from _table(("split", record.nouns, *(["balance"] if task.has_confidences else [])), sizes)
     times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
     yield from _table(("time", "seconds"), times)
     yield from ["Again:", "", *(f"    {readable(each)}" for each in (*record.commands[-1:], record.reproducing))]
@@ -102,10 +103,6 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
         yield ""
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
 def _plain(text: str) -> str:
     """Returns text escaped for Markdown."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#&" else letter for letter in readable(text))
@@ -116,7 +113,7 @@ def _is_explained(shown: Shown) -> bool:
 
 
 _MAX_SKIPPED = 100
-_MAX_LABEL_LETTERS = 18
+_MAX_LABEL_LETTERS = 24
 _MAX_NUMBERED = 20
 """Classes up to which the confusion matrix has numbers in its cells."""
 
@@ -174,7 +171,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Shown], no
         balance=summary.balance,
         num_images=summary.num_images(record),
         figures=record.figures,
-        figure=_figure,
+        figure=figure_text,
         charts=[] if "closed_form" in record.results else curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,
