@@ -5,19 +5,20 @@
 
 FOLDER holds data sets, each with `train` and `test` folders of class folders. Split 0 is theirs; the others draw the
 same numbers of images of each class again, from both. `--shots` trains on that many images of each class. Each case is
-a process of its own and appends a row to a file, so that the command continues where it was interrupted; the table is
-that of all rows of this number of shots. CPU seconds are those of the process without imports, decoding and the forward
-pass included. The fastai case needs fastai. The cases `steps_...` and `lp_ft_...`, which are measured only if they are
-named, share the stored features and decoded images of a data set, which the first of them computes.
+a process of its own and appends a row to a file, so that the command continues where it was interrupted; the tables are
+those of all rows of this number of shots. CPU seconds are those of the process without imports, decoding and the
+forward pass included, on split 0 alone: the others share the features of a data set's images, which the first
+case computes. The fastai case needs fastai. The cases `steps_...` and `lp_ft_...`, which are measured only if they are
+named, share stored features and decoded images of one split.
 """
 
 import argparse
 import json
 import math
+import os
 import random
 import statistics
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,13 @@ def train(scratch: Path, *overrides: str, store: Path | None = None) -> dict[str
 
 @case
 def default(scratch: Path) -> dict[str, float]:
-    return train(scratch)
+    return train(scratch, store=shared_by_splits(scratch))
+
+
+def shared_by_splits(scratch: Path) -> Path | None:
+    """Returns the folder of what has been computed of the images of a data set; None for its own split."""
+    folder = scratch / "shared"
+    return folder if folder.exists() else None
 
 
 IN_STEPS: dict[str, list[str]] = {
@@ -93,31 +100,58 @@ def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
     The first case of a data set computes them and leaves them to the others.
     """
     import numpy as np
+
+    kept = scratch / "features.npz"
+    if not kept.exists():
+        shared = shared_by_splits(scratch)
+        by_path = None if shared is None else shared / "last_stage.npz"
+        started = process_time()
+        found = computed_last_stage(scratch / "set", by_path)
+        np.savez(kept, **found, seconds=process_time() - started)
+    with np.load(kept) as rows:
+        return rows["train_x"], rows["train_y"], rows["test_x"], rows["test_y"], float(rows["seconds"])
+
+
+def computed_last_stage(root: Path, by_path: Path | None) -> dict[str, Any]:
+    """Returns features of the last stage and labels, of training and test images.
+
+    Args:
+        by_path: file of the features that are known by the images' real paths; those of other images are added.
+    """
+    import numpy as np
     import torch
 
     import regraft
     from regraft.data.sources.folder import FolderSource
     from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
-    kept = scratch / "features.npz"
-    if not kept.exists():
-        started = process_time()
-        backbone = efficientnet_lite0(
-            weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
-        ).eval()
-        source = FolderSource(root=str(scratch / "set"), on_error="raise", splits={})
-        data = regraft.DataModule(source, backbone.input_spec, val_fraction=0.0)
-        data.prepare_data()
-        data.setup()
-        found: dict[str, Any] = {}
-        with torch.inference_mode():
-            for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-                batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
-                found[f"{split}_x"] = torch.cat([backbone(batch["inputs"]) for batch in batches]).numpy()
-                found[f"{split}_y"] = torch.cat([batch["targets"] for batch in batches]).numpy()
-        np.savez(kept, **found, seconds=process_time() - started)
-    with np.load(kept) as rows:
-        return rows["train_x"], rows["train_y"], rows["test_x"], rows["test_y"], float(rows["seconds"])
+    backbone = efficientnet_lite0(
+        weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
+    ).eval()
+    data = regraft.DataModule(
+        FolderSource(root=str(root), on_error="raise", splits={}), backbone.input_spec, val_fraction=0.0
+    )
+    data.prepare_data()
+    data.setup()
+    known: dict[str, Any] = {}
+    if by_path is not None and by_path.exists():
+        with np.load(by_path) as rows:
+            known = dict(zip(rows["paths"].tolist(), rows["x"], strict=True))
+    found = {}
+    for split, loader in (("train", data.train_dataloader), ("test", data.test_dataloader)):
+        part = data.part(split)
+        paths = [os.path.realpath(part.samples.path(index)) for index in part.indices.tolist()]
+        if not known.keys() >= set(paths):
+            path_of = dict(zip(part.indices.tolist(), paths, strict=True))
+            with torch.inference_mode():
+                for batch in loader():
+                    features = backbone(data.on_after_batch_transfer(batch, 0)["inputs"]).numpy()
+                    known |= zip(map(path_of.get, batch["indices"].tolist()), features, strict=True)
+        found[f"{split}_x"] = np.stack([known[path] for path in paths])
+        found[f"{split}_y"] = part.labels.numpy()
+    if by_path is not None:
+        np.savez(by_path, paths=np.array(list(known)), x=np.stack(list(known.values())))
+    return found
 
 
 def figures(probabilities: Any, labels: Any, seconds: float) -> dict[str, float]:
@@ -298,8 +332,7 @@ def link_split(source: Path, target: Path, split: int, shots: int) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the means by case, and what the default gains over each other case, by data set."""
-    of = {(row["set"], row["split"], row["case"]): row for row in rows}
+    """Returns the means by case, and what the default gains over each other case, in all and by data set."""
     lines = ["| case | accuracy, % | log loss | ECE, % | CPU s (median) | runs |", "|---|---|---|---|---|---|"]
     for name in CASES:
         mine = [row for row in rows if row["case"] == name]
@@ -307,28 +340,50 @@ def table(rows: list[dict[str, Any]]) -> str:
             mean = {
                 key: statistics.mean(row.get(key, math.nan) for row in mine) for key in ("accuracy", "log_loss", "ece")
             }
-            seconds = statistics.median(row["seconds"] for row in mine)
+            seconds = [row["seconds"] for row in mine if row["split"] == 0]
             lines.append(
                 f"| {name} | {100 * mean['accuracy']:.2f} | {mean['log_loss']:.3f} | {100 * mean['ece']:.2f} | "
-                f"{seconds:.1f} | {len(mine)} |"
+                f"{statistics.median(seconds or [math.nan]):.1f} | {len(mine)} |"
             )
     others = [name for name in CASES if name != "default" and any(row["case"] == name for row in rows)]
+    names = sorted({row["set"] for row in rows if row["case"] == "default"})
+    by_case = {other: {name: gains(rows, name, other) for name in names} for other in others}
     lines += [
-        "",
-        f"| set | default, % | {' | '.join(f'over {name}' for name in others)} |",
+        *("", "| default against | sets | accuracy, mean of sets | below | log loss lower | ECE lower |"),
+        "|---" * 6 + "|",
+    ]
+    for other in others:
+        of_sets = [each for each in by_case[other].values() if each["accuracy"]]
+        mean_of = {key: [statistics.mean(each[key]) for each in of_sets if each[key]] for key in of_sets[0]}
+        num_below = {key: sum(gain < 0 for gain in means) if means else "" for key, means in mean_of.items()}
+        lines.append(
+            f"| {other} | {len(of_sets)} | {100 * statistics.mean(mean_of['accuracy']):+.2f} | "
+            f"{num_below['accuracy']} | {num_below['log_loss']} | {num_below['ece']} |"
+        )
+    lines += [
+        *("", f"| set | default, % | {' | '.join(f'over {name}' for name in others)} |"),
         "|---" * (2 + len(others)) + "|",
     ]
-    gains: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (name, split, which), row in of.items():
-        if which == "default":
-            gains[name]["default"].append(100 * row["accuracy"])
-            for other in others:
-                if (name, split, other) in of:
-                    gains[name][other].append(100 * (row["accuracy"] - of[name, split, other]["accuracy"]))
-    for name, by_case in sorted(gains.items()):
-        cells = [f"{statistics.mean(by_case[each]):+.1f}" if by_case[each] else "" for each in others]
-        lines.append(f"| {name} | {statistics.mean(by_case['default']):.1f} | {' | '.join(cells)} |")
+    for name in names:
+        own = [100 * row["accuracy"] for row in rows if row["set"] == name and row["case"] == "default"]
+        cells = [within_error(by_case[other][name]["accuracy"]) for other in others]
+        lines.append(f"| {name} | {statistics.mean(own):.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def gains(rows: list[dict[str, Any]], name: str, other: str) -> dict[str, list[float]]:
+    """Returns what the default's figures on a data set have more than another case's, of each split that has both."""
+    of = {(row["split"], row["case"]): row for row in rows if row["set"] == name}
+    pairs = [(row, of[split, other]) for (split, case), row in of.items() if case == "default" and (split, other) in of]
+    return {key: [mine[key] - its[key] for mine, its in pairs if key in its] for key in ("accuracy", "log_loss", "ece")}
+
+
+def within_error(shares: list[float]) -> str:
+    """Returns a mean in per cent, with its standard error if there are several; nothing if there are none."""
+    if not shares:
+        return ""
+    error = f" ± {100 * statistics.stdev(shares) / len(shares) ** 0.5:.1f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):+.1f}{error}"
 
 
 def main() -> None:
@@ -351,20 +406,23 @@ def main() -> None:
     rows = [row for row in known if row["shots"] == words.shots]
     names = words.only.split(",") if words.only else sorted(path.parent.name for path in words.sets.glob("*/train"))
     cases = words.cases.split(",") if words.cases else [name for name in CASES if name not in IN_STEPS]
-    for split in range(words.splits):
-        for name in names:
-            done = {row["case"] for row in rows if (row["set"], row["split"]) == (name, split)}
-            missing = [each for each in cases if each not in done]
-            with tempfile.TemporaryDirectory() as scratch:
-                if missing:
-                    link_split(words.sets / name, Path(scratch, "set"), split, words.shots)
-                for each in missing:
-                    row = {"set": name, "split": split, "shots": words.shots, "case": each}
-                    row |= measure(__file__, each, Path(scratch))
-                    rows.append(row)
-                    with words.rows.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(row, flush=True)
+    for name in names:
+        with tempfile.TemporaryDirectory() as shared:
+            for split in range(words.splits):
+                done = {row["case"] for row in rows if (row["set"], row["split"]) == (name, split)}
+                missing = [each for each in cases if each not in done]
+                with tempfile.TemporaryDirectory() as scratch:
+                    if missing:
+                        link_split(words.sets / name, Path(scratch, "set"), split, words.shots)
+                    if split:
+                        Path(scratch, "shared").symlink_to(shared)
+                    for each in missing:
+                        row = {"set": name, "split": split, "shots": words.shots, "case": each}
+                        row |= measure(__file__, each, Path(scratch))
+                        rows.append(row)
+                        with words.rows.open("a") as file:
+                            file.write(json.dumps(row) + "\n")
+                        print(row, flush=True)
     print(table(rows))
 
 
