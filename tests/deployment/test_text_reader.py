@@ -166,12 +166,13 @@ def test_a_folder_or_a_glob_has_a_text_in_each_file():
         Path(path).write_bytes(content)
     found = find_texts("t", {})
     assert (found.num, [each.name for each in found.inputs]) == (2, ["t/a.txt", "t/deep/b.txt"])
-    assert found.notes == ("Skipped in t: 1 with another extension (c.jpg).",)
+    assert found.notes == ("Skipped in t: 1 with another extension (c.jpg: of an unknown type).",)
     first, second = word_model().predict(Path("t"))
     assert (first.class_name, first.error) == ("positive", None)
     assert second.error == "it has bytes that don't fit the encoding (line 1: b'\\xff')"
     Path("t/d.csv").write_text("text,label\nbad,1\n")
     assert named("t/*.txt") == ["t/a.txt"]
+    assert find_texts("t/*.txt", {}).notes == ("Each file is one text; the path of a single file gives a text a line.",)
     assert named("t/**/*.[tc]*[tv]") == ["bad", "t/a.txt", "t/deep/b.txt"]
     os.mkfifo("t/pipe.txt")
     _, pipe = find_texts("t/*.txt", {}).inputs

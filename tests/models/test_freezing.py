@@ -165,3 +165,10 @@ def test_stages_without_parameters_are_not_counted(strategy, expected):
     assert factors == expected | {HEAD: 1}
     with pytest.raises(ConfigError, match="the backbone has 2: stem, layer1"):
         factors_at(LastStages(3), TrainingPoint(1, 10), has_parameters)
+
+
+@pytest.mark.parametrize(("until", "trained"), [("relu", ["layer1", "pool"]), ("pool", [])])
+def test_a_stage_without_parameters_can_be_named(until, trained):
+    has_parameters = {"stem": True, "relu": False, "layer1": True, "pool": False}
+    factors = factors_at(UpTo(until), TrainingPoint(0, 10), has_parameters)
+    assert [stage for stage, factor in factors.items() if factor] == [*trained, HEAD]

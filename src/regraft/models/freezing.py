@@ -1,14 +1,14 @@
 """Freezing strategies: which stages train at a point in training, and at what factor of the base learning rate.
 
-Strategies are pure functions of the point in training and the names of the backbone's stages that have parameters, from
-the input up; `FreezingCallback` applies them.
+Strategies are pure functions of the point in training and the names of the backbone's stages that have parameters (of
+all stages if they name some), from the input up; `FreezingCallback` applies them.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from regraft.core.errors import ConfigError, UnknownNameError, listed, require
 
@@ -51,6 +51,11 @@ def starts_from_closed_form(strategy: FreezingStrategy) -> bool:
     return bool(getattr(strategy, "starts_from_closed_form", False))
 
 
+def names_stages(strategy: FreezingStrategy) -> bool:
+    """Whether it names stages, so that those without parameters count, too; an optional strategy attribute."""
+    return bool(getattr(strategy, "names_stages", False))
+
+
 def _freeze_first(num_frozen: int, stages: Sequence[str]) -> dict[str, float]:
     return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
@@ -88,6 +93,7 @@ class UpTo:
     """
 
     until: str
+    names_stages: ClassVar[bool] = True
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 0.0 up to `until`, 1.0 above."""
@@ -220,10 +226,12 @@ class Phase:
 def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Stages) -> dict[str, float]:
     """Returns the strategy's factors, checked: there is one for each stage and the head, and the head trains.
 
-    A stage without parameters has that of the stage below it, or 0.0, and isn't counted by any strategy.
+    A stage without parameters has that of the stage below it, or 0.0, and is counted only by a strategy that names
+    stages.
     """
     every = list(stages)
-    stages = [stage for stage in every if not isinstance(stages, Mapping) or stages[stage]]
+    trainable = [stage for stage in every if not isinstance(stages, Mapping) or stages[stage]]
+    stages = every if names_stages(strategy) else trainable
     factors = strategy(point, stages)
     name = type(strategy).__name__
     if set(factors) != {*stages, HEAD}:
@@ -241,7 +249,7 @@ def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Stages)
         raise ConfigError("freezing", f"{name} freezes the head in epoch {point.epoch}; the head must always train.")
     found, below = {}, 0.0
     for stage in every:
-        found[stage] = below = factors.get(stage, below)
+        found[stage] = below = factors[stage] if stage in trainable else below
     return found | {HEAD: factors[HEAD]}
 
 

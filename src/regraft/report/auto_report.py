@@ -96,16 +96,11 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     if score is None:
         return f"Best: {best.choice.name}, the only one that there was time for."
     num_compared = sum(each.score is not None for each in tried)
-    task, estimate = score.task, "leave-one-group-out" if score.is_grouped else "leave-one-out"
+    task, nouns = score.task, best.choice.spec.nouns
+    estimate = "leave-one-group-out" if score.is_grouped else "leave-one-out"
     headline = figure_text(task, score.headline)
-    figures = (
-        f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {best.choice.spec.nouns}"
-    )
-    tuned = (
-        ""
-        if best.tuned_with is None
-        else f" Fine-tuning it gained more than chance on {best.choice.spec.nouns} that were held out."
-    )
+    figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {nouns}"
+    tuned = "" if best.tuned_with is None else f" Fine-tuning it gained more than chance on {nouns} that were held out."
     if num_compared == 1:
         only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
         return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"

@@ -89,7 +89,7 @@ def test_depth_case_of_extensions_and_what_is_ignored(
 
     assert splits.class_names == ("cat",)
     assert names(splits.train, tmp_path) == ["cat/indoors/night/photo000.png", "cat/photo000.JPG"]
-    assert caplog.records[0].message == f"2 files without an image's extension are ignored in {tmp_path}."
+    assert caplog.records[0].message == f"2 files without an image's extension are ignored in {tmp_path}: text (2)."
 
 
 def test_empty_class_is_named(tmp_path: Path, write_photos: WritePhotos) -> None:

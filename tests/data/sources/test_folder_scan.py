@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from helpers.planted import encoded, photo, write
-from regraft.data.images.file_reading.problems import is_image
+from regraft.data.images.file_reading.kinds import is_image
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.tree import FileKind, Tree
 

@@ -252,6 +252,15 @@ def test_options_of_one_task_choose_it(photos: Path, key: str, value: str, task:
         read(path, **options)
 
 
+def test_cells_with_another_separator_are_an_error(photos: Path) -> None:
+    path = table(photos / "a.csv", [("photo000", "a|b"), ("photo001", "a;b"), ("photo002", "b")])
+    (message,) = errors_of(path, task="multilabel")
+    assert message.startswith(
+        "data.label: labels that look like several, with another separator than in other cells: a;b"
+    )
+    assert "a|b" in errors_of(path, task="multilabel", separator=";")[0]
+
+
 def test_a_table_is_that_of_one_split(photos: Path) -> None:
     path = str(table(photos / "a.csv", [("photo000", "a"), ("photo001", "b")]))
     (message,) = errors_of({"train": path, "val": path})

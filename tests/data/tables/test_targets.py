@@ -50,6 +50,13 @@ def test_several_columns_are_labels_or_targets() -> None:
         looks_of(["coarse", "fine"], [("cat", "siamese")])
 
 
+def test_labels_with_another_separator_are_found() -> None:
+    labels = SeparatedLabels("|")
+    for cell in ["a|b", "a;b", "b,a", "a,c", "salt, pepper", "b"]:
+        labels.append(labels.parse([cell]))
+    assert labels.unseparated() == ["a;b", "b,a"]
+
+
 @pytest.mark.parametrize("cells", [["[0.5, 2]", "[1, 3]"], ["0.5|2", "1|3"], [[0.5, 2.0], [1.0, 3.0]]])
 def test_several_numbers_in_a_cell_are_no_labels(cells: list) -> None:
     with pytest.raises(ConfigError, match=r"a cell of the column box holds several numbers, as .*data\.label=\[A,B\]"):

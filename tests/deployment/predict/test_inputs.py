@@ -33,7 +33,7 @@ def test_a_folder_at_any_depth_with_what_is_skipped():
     assert [image.name for image in inputs.images] == ["p/a.jpg", "p/b/c/2.PNG"]
     assert inputs.num == 2
     (note,) = inputs.notes
-    assert "1 with another extension (notes.txt)" in note
+    assert "1 with another extension (notes.txt: text)" in note
     assert "3 hidden (" in note
     assert "1 visited already (b/up)" in note
 

@@ -16,8 +16,8 @@ from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.file_reading.convert import StoredLayout, converted
+from regraft.data.images.file_reading.kinds import NUM_BYTES, can_read_heic, is_heic
 from regraft.data.images.file_reading.opening import drafted, open_bounded, open_header, why_undecodable
-from regraft.data.images.file_reading.problems import NUM_BYTES, can_read_heic, is_heic
 from regraft.data.shards.member import Member
 
 ImagePath = str | Path | Member

@@ -10,7 +10,7 @@ from typing import IO, Any
 from regraft.core.atomic import temporary_folder
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import readable
-from regraft.data.images.file_reading.problems import kind_of
+from regraft.data.images.file_reading.kinds import kind_of
 from regraft.data.images.samples import FileImages
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import EXTENSIONS

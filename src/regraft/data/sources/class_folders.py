@@ -1,7 +1,6 @@
 """What all folders of classes share: one subfolder a class, with or without folders for the splits."""
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
 from regraft.data.findings import counted
+from regraft.data.images.file_reading.kinds import counted_kinds
 from regraft.data.sources.checked_files import reasons
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
@@ -180,9 +180,8 @@ def _log_ignored(tree: Tree) -> None:
         message = "%d %ss of the test folder have no labels and aren't a test split."
         _log.info(message, len(tree.unlabelled), kind.noun)
     for folder in tree.folders.values():
-        prefix = folder + os.sep if folder else ""
-        num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
-        if num_others:
+        others = tree.others_in(folder)
+        if others:
             what = f"without {kind.possessive} extension"
-            ignored = counted(num_others, f"file {what} is ignored", f"files {what} are ignored")
-            _log.info("%s in %s.", ignored, tree.root / folder)
+            ignored = counted(len(others), f"file {what} is ignored", f"files {what} are ignored")
+            _log.info("%s in %s: %s.", ignored, tree.root / folder, counted_kinds(others.values()))

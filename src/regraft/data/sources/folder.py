@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from regraft.core.errors import ConfigError
-from regraft.data.images.file_reading.problems import is_image
+from regraft.data.images.file_reading.kinds import is_image
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.images.validation.check import warnings_of
 from regraft.data.sources.checked_files import log_skipped, refusal, undecodable, without_low_bits

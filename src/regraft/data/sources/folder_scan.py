@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of
-from regraft.data.images.file_reading.problems import NUM_BYTES
+from regraft.data.images.file_reading.kinds import NUM_BYTES
 from regraft.data.sources import layout
 from regraft.data.sources.box_layouts import CUT_OUT, box_layout
 from regraft.data.sources.tree import ALL_ARE_CLASSES, NAME_THE_SPLITS, FileKind, Tree, class_errors

@@ -15,7 +15,7 @@ from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
-from regraft.data.images.file_reading.problems import kind_of
+from regraft.data.images.file_reading.kinds import kind_of
 from regraft.data.sources.labelled_table import LabelledTable, RowInputs
 from regraft.data.sources.layout import SPLITS, names_split
 from regraft.data.sources.table import ImageRows, trusted_folders

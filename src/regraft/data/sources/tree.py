@@ -4,12 +4,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from regraft.core.errors import MissingFileError, listed
 from regraft.data.findings import Finding, Item, items_of, readable
+from regraft.data.images.file_reading.kinds import NUM_BYTES, counted_kinds
 from regraft.data.tables.reading import SUFFIXES
 
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
@@ -85,6 +87,23 @@ class Tree:
         """Returns the images of a split, ordered by class."""
         return [path for paths in self.classes[split].values() for path in paths]
 
+    @cached_property
+    def heads(self) -> dict[str, bytes]:
+        """The first bytes of the `other` files, by their paths; empty for those that can't be read."""
+        return {path: self._head(path) for path in self.apart["other"]}
+
+    def _head(self, path: str) -> bytes:
+        try:
+            with (self.root / path).open("rb") as file:
+                return file.read(NUM_BYTES)
+        except OSError:
+            return b""
+
+    def others_in(self, folder: str) -> dict[str, bytes]:
+        """Returns those of `heads` in a folder, at any depth; the empty path is the root."""
+        prefix = folder + os.sep if folder else ""
+        return {path: head for path, head in self.heads.items() if path.startswith(prefix)}
+
     @property
     def is_in_doubt(self) -> bool:
         """Whether an error says that the folders may not be the splits or classes that they are read as."""
@@ -119,6 +138,9 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
             f"no {noun} in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
             f"{noun} extensions: {', '.join(sorted(tree.kind.extensions))}. Add {noun}s or remove the folder."
         )
+        others = [head for path in paths for head in tree.others_in(path).values()]
+        if others:
+            sentence += f" What is there: {counted_kinds(others)}."
         if noun == "image" and any(path.endswith(".txt") for path in tree.apart["other"]):
             sentence += " Folders of texts are data=text_folder."
         yield Finding("empty_class", "error", sentence, items_of(paths))

@@ -102,7 +102,7 @@ class Collected:
         grouped = {split: rows.groups.values for split, rows in self.rows.items() if rows.roles.group is not None}
         found += shared_groups(grouped)
         found += self._unknown_labels(task) if task != "regression" else self._constant_targets()
-        return found
+        return found + self._other_separators()
 
     def _find_repeated(self) -> None:
         """Marks rows whose file an earlier row has, and all of them if their labels differ.
@@ -179,6 +179,13 @@ class Collected:
                 fix = f"Train has {listed(map(readable, names))}. Rename them, or add them to train."
                 found.append(ConfigError("data.label", reason, fix=fix))
         return found
+
+    def _other_separators(self) -> list[ConfigError]:
+        labels = self.rows["train"].labels
+        names = labels.unseparated() if isinstance(labels, SeparatedLabels) else []
+        reason = "labels that look like several, with another separator than in other cells"
+        fix = "Use the same separator in all cells, or rename these labels."
+        return [ConfigError("data.label", f"{reason}: {listed(map(readable, names))}", fix=fix)] if names else []
 
     def _constant_targets(self) -> list[ConfigError]:
         labels, names = self.rows["train"].labels, self.names()

@@ -120,6 +120,13 @@ class SeparatedLabels(Labels):
         """Returns the labels that occur."""
         return sorted({name for names in self._coded.values for name in names})
 
+    def unseparated(self) -> list[str]:
+        """Returns the names that consist of other names, with another separator between them."""
+        names = set(self.names())
+        others = [each for each in SEPARATORS if each != self._separator]
+        parts = {name: [set(labels_in(name, each)) for each in others] for name in names}
+        return sorted(name for name in names if any(len(each) > 1 and each <= names for each in parts[name]))
+
     def array(self, names: Sequence[str]) -> np.ndarray:
         """Returns a row of 0 and 1 for each."""
         index = {name: number for number, name in enumerate(names)}

@@ -66,7 +66,8 @@ def _of_glob(pattern: str, data: Mapping[str, Any], columns: Sequence[str] | Non
     tables = [path for path in paths if _is_table(path)]
     if not tables:
         _require_no_columns(columns, f"what {readable(pattern)} matches has a text in each file")
-        return FoundInputs(_whole(paths, data), len(paths), tuple(notes))
+        note = "Each file is one text; the path of a single file gives a text a line."
+        return FoundInputs(_whole(paths, data), len(paths), (note, *notes))
     found = [_of_table(path, data, columns).inputs for path in tables]
     rest = _whole([path for path in paths if not _is_table(path)], data)
     return FoundInputs(itertools.chain(*found, rest), None, tuple(notes))

@@ -15,8 +15,9 @@ from PIL import Image
 
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.file_reading.convert import converted
+from regraft.data.images.file_reading.kinds import can_read_heic, is_heic
 from regraft.data.images.file_reading.opening import drafted, open_bounded, why_undecodable
-from regraft.data.images.file_reading.problems import CostlyImageError, can_read_heic, is_heic
+from regraft.data.images.file_reading.problems import CostlyImageError
 
 TOO_SLOW = "The photo takes too long to decode."
 _START_SECONDS = 60.0

@@ -155,7 +155,8 @@ def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str, spec: ty
         head_from: quoted folder of the head's run.
         spec: the class of the inputs' spec.
     """
-    batch_size = min(BATCH_SIZE, max(1, int((1 - HELD_OUT) * num_images)))  # some may be held out of them at first
+    # The last training is one with validation images first, and then a refit on all: a batch has to be filled in both.
+    batch_size = min(BATCH_SIZE, max(1, int((1 - HELD_OUT) * num_images)))
     num_steps = plan.num_epochs * math.ceil(num_images / batch_size)
     return [
         *("fitting=steps", "head=mix", f"head_from={head_from}", "freezing=none", "freezing.keeps_statistics=true"),

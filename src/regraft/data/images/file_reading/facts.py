@@ -22,16 +22,9 @@ from regraft.data.images.file_reading.convert import (
     drawn_on,
     eight_bits,
 )
+from regraft.data.images.file_reading.kinds import can_read_heic, foreign_kind, is_cut, is_heic, is_image, kind_of
 from regraft.data.images.file_reading.opening import open_bounded
-from regraft.data.images.file_reading.problems import (
-    CostlyImageError,
-    UnknownRangeError,
-    can_read_heic,
-    foreign_kind,
-    is_cut,
-    is_heic,
-    kind_of,
-)
+from regraft.data.images.file_reading.problems import CostlyImageError, UnknownRangeError
 from regraft.data.shards.member import Member
 
 THUMB = 16
@@ -137,8 +130,12 @@ def _examine(content: bytes, row: np.ndarray) -> tuple[str, str]:
     except CostlyImageError as costly:
         return "costly", str(costly)
     except UnidentifiedImageError:
+        if is_cut(content):
+            return "truncated", ""
+        if is_image(content):
+            return "undecodable", f"{kind_of(content)} that Pillow doesn't know"
         kind = kind_of(content)
-        return ("truncated", "") if is_cut(content) else ("not_image", f"looks like {kind}" if kind else "")
+        return "not_image", f"looks like {kind}" if kind else ""
     # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
     except Exception as raised:
         error = raised.__cause__ or raised  # without the path, which the training's decoder adds

@@ -7,7 +7,8 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.images.file_reading.problems import CostlyImageError, ProgramError, foreign_kind, refuse_program
+from regraft.data.images.file_reading.kinds import NUM_BYTES, foreign_kind, is_raw_photo
+from regraft.data.images.file_reading.problems import CostlyImageError, ProgramError, refuse_program
 
 _MIN_PIXELS_TO_SHRINK = 2_000 * 1_500
 """Smaller photos are decoded at full size; shrinking them would save little."""
@@ -53,6 +54,10 @@ def open_bounded(content: bytes, seconds: float = MAX_SECONDS) -> Image.Image:
 
 def open_header(file: IO[bytes], seconds: float = MAX_SECONDS) -> Image.Image:
     """Returns the image in a file that isn't going to be decoded, as `open_bounded` does."""
+    head = file.read(NUM_BYTES)
+    file.seek(0)
+    if head.startswith((b"II", b"MM")) and is_raw_photo(head):
+        raise UnidentifiedImageError  # Pillow would read its preview
     image = Image.open(_BoundedFile(file, seconds))
     refuse_program(image.format)
     return image

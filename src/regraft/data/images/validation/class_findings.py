@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from regraft.core.errors import listed
 from regraft.data.findings import Finding, Item, Wording, items_of
-from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_of
+from regraft.data.images.file_reading.kinds import is_image, is_raw_photo, kind_of
 from regraft.data.sources.tree import Tree
 
 MAX_NAME = 143
@@ -47,6 +47,7 @@ _WORDINGS = {
         "Images without an image's extension, which are ignored",
         "Rename them after what they are, such as .jpg or .png.",
     ),
+    "raw_photo": Wording("warning", "Raw photos of cameras, which are ignored", "Convert them to JPEG or TIFF."),
     "not_an_image": Wording(
         "note", "Files in class folders that aren't images by extension or content, and are ignored"
     ),
@@ -84,18 +85,29 @@ _WORDINGS = {
 def tree_findings(tree: Tree) -> list[Finding]:
     """Returns the findings about a scanned folder; reads the first bytes of files without an image's extension."""
     errors = [replace(error, sentence=error.sentence[:1].upper() + error.sentence[1:]) for error in tree.errors]
-    heads = {path: _head(tree, path) for path in tree.apart["other"]}
+    images, raw, others = _kinds_of_others(tree)
     items: dict[str, Sequence[Item]] = {
         **{kind: items_of(tree.apart[kind]) for kind in ("hidden", "stray", "special", "loop", "beside", "runs")},
         "unlabelled": items_of(tree.unlabelled),
         "class_lacking": _lacking(tree),
         "nested_class": _nested_classes(tree),
-        "image_without_extension": [Item((path,), kind_of(head)) for path, head in heads.items() if is_image(head)],
-        "not_an_image": items_of(path for path, head in heads.items() if not is_image(head)),
+        "image_without_extension": images,
+        "raw_photo": raw,
+        "not_an_image": others,
         "link_leaves_root": _leaving_links(tree),
         **_names(tree),
     }
     return errors + [_WORDINGS[code].finding(code, f"{len(each):,}", each) for code, each in items.items() if each]
+
+
+def _kinds_of_others(tree: Tree) -> tuple[list[Item], list[Item], list[Item]]:
+    """Returns the files without an image's extension: images, raw photos and others, with their types."""
+    images: list[Item] = []
+    raw: list[Item] = []
+    others: list[Item] = []
+    for path, head in tree.heads.items():
+        (images if is_image(head) else raw if is_raw_photo(head) else others).append(Item((path,), kind_of(head)))
+    return images, raw, others
 
 
 def _lacking(tree: Tree) -> list[Item]:
@@ -114,14 +126,6 @@ def _nested_classes(tree: Tree) -> list[Item]:
             if len(below) > 1 and all(each.endswith(os.sep) for each in below):
                 nested.append(Item((class_folder,), listed(sorted(each.removesuffix(os.sep) for each in below))))
     return nested
-
-
-def _head(tree: Tree, path: str) -> bytes:
-    try:
-        with (tree.root / path).open("rb") as file:
-            return file.read(NUM_BYTES)
-    except OSError:
-        return b""
 
 
 def _leaving_links(tree: Tree) -> list[Item]:
