@@ -50,10 +50,20 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @cache
+def nodes_of(tree: ast.AST) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree))
+
+
+def name_of(function: ast.expr) -> str:
+    """Returns the last part of a called function's name; empty for one without a name."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
     """Returns every dotted name that a file imports, also inside functions."""
     names: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -84,7 +94,7 @@ def test_text_reaches_a_terminal_or_a_csv_file_through_what_escapes_it():
 
 def calls_of(path: Path) -> set[str]:
     """Returns the names that a file calls, such as `print` and `csv.writer`."""
-    return {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+    return {ast.unparse(node.func) for node in nodes_of(tree_of(path)) if isinstance(node, ast.Call)}
 
 
 def test_configs_are_seen_only_where_they_are_composed_or_built():
@@ -149,7 +159,7 @@ def names_of_ours() -> set[str]:
     """Returns every underscored name that a file of ours defines."""
     names: set[str] = set()
     for path in modules():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -167,18 +177,23 @@ def private_names_of_others(tree: ast.Module, ours: set[str]) -> list[str]:
     """Returns the underscored names of other packages that a file uses."""
     found: list[str] = []
     foreign: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             for alias in node.names:
                 if not (start + alias.name).startswith("regraft."):
                     foreign.add((alias.asname or alias.name).partition(".")[0])
                     found += [start + alias.name] if any(map(is_private, (start + alias.name).split("."))) else []
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Attribute) and (is_private(node.attr) or node.attr in LOOPS):
             is_foreign = isinstance(node.value, ast.Name) and node.value.id in foreign
             found += [ast.unparse(node)] if is_foreign or node.attr not in ours else []
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr"):
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "getattr",
+            "setattr",
+            "hasattr",
+            "delattr",
+        ):
             name = node.args[1]
             if isinstance(name, ast.Constant) and is_private(name.value) and name.value not in ours:
                 found.append(ast.unparse(node))
@@ -271,17 +286,17 @@ def readings_of_messages(tree: ast.Module, sentences: set[str]) -> list[int]:
         tree: of a module.
         sentences: names of constants that hold one.
     """
-    errors = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    errors = {node.name for node in nodes_of(tree) if isinstance(node, ast.ExceptHandler) and node.name}
     lines: set[int] = set()
-    for scope in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]:
-        assigned = [node for node in ast.walk(scope) if isinstance(node, ast.Assign | ast.NamedExpr)]
+    for scope in [node for node in nodes_of(tree) if isinstance(node, ast.FunctionDef | ast.Module)]:
+        assigned = [node for node in nodes_of(scope) if isinstance(node, ast.Assign | ast.NamedExpr)]
         words: set[str] = set()
         if isinstance(scope, ast.FunctionDef):
             for node in assigned:
                 if says(node.value, errors, words):
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                     words |= {target.id for target in targets if isinstance(target, ast.Name)}
-        for node in ast.walk(scope):
+        for node in nodes_of(scope):
             if any(says(each, errors, words) or is_sentence(each, sentences) for each in looked_at(node)):
                 lines.add(node.lineno)
     return sorted(lines)
@@ -299,12 +314,10 @@ def looked_at(node: ast.AST) -> list[ast.expr]:
 
 def says(expression: ast.expr, errors: set[str], words: set[str]) -> bool:
     """Whether an expression is, or is made of, what an error says."""
-    if isinstance(expression, ast.Call) and re.search(
-        r"(^|\.)(len|type|isinstance|[A-Z]\w*)$", ast.unparse(expression.func)
-    ):
+    if isinstance(expression, ast.Call) and re.match(r"(len|type|isinstance|[A-Z]\w*)$", name_of(expression.func)):
         return False  # a number, or a value that has the words inside
-    for node in ast.walk(expression):
-        is_text = isinstance(node, ast.Call) and ast.unparse(node.func) in ("str", "repr", "format")
+    for node in nodes_of(expression):
+        is_text = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("str", "repr", "format")
         if is_text and any(isinstance(each, ast.Name) and each.id in errors for each in node.args):
             return True
         if isinstance(node, ast.Attribute) and node.attr in _WORDS:
@@ -315,7 +328,7 @@ def says(expression: ast.expr, errors: set[str], words: set[str]) -> bool:
 
 
 def is_sentence(expression: ast.expr, sentences: set[str]) -> bool:
-    return isinstance(expression, ast.Name | ast.Attribute) and ast.unparse(expression).rpartition(".")[2] in sentences
+    return isinstance(expression, ast.Name | ast.Attribute) and name_of(expression) in sentences
 
 
 @cache
@@ -374,7 +387,7 @@ def test_mistakes_with_a_key_are_data():
     """Nothing raises a sentence that begins with a key: `ConfigError` takes it apart."""
     found = []
     for path in modules():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(tree_of(path)):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
                 is_data = ast.unparse(node.exc.func) in ("ConfigError", "UnknownNameError", "MissingFileError")
                 if not is_data and re.match(r"""f?["'][\w.{}=]+: """, ast.unparse(node.exc.args[0])):

@@ -27,7 +27,9 @@ def test_no_other_threshold_has_a_higher_f1(checkpoint):
     assert found.values["c"] == 0.5  # no image has the label
     assert found.after["F1"] > found.before["F1"]
     for index, name in enumerate("ab"):
-        best = max(f1_score(TARGETS[:, index], probabilities[:, index] > limit) for limit in np.linspace(0, 1, 500))
+        best = max(
+            f1_score(TARGETS[:, index], probabilities[:, index] > limit) for limit in [0, *probabilities[:, index]]
+        )
         chosen = f1_score(TARGETS[:, index], probabilities[:, index] > found.values[name])
         assert chosen == pytest.approx(best)
 
@@ -59,7 +61,7 @@ def test_of_two_classes_the_positive_one_has_the_threshold(checkpoint, positive,
     found = fit_two("f1", checkpoint, positive)
     assert sum(found.values.values()) == pytest.approx(1)
     is_true, shares = index == CLASSES, OF_CLASSES[:, index]
-    best = max(f1_score(is_true, shares > limit) for limit in np.linspace(0, 1, 500))
+    best = max(f1_score(is_true, shares > limit) for limit in [0, *shares])
     predicted = predicted_classes(OF_CLASSES, np.array(list(found.values.values())))
     assert ((predicted == index) == (shares > found.values["ab"[index]])).all()
     assert f1_score(is_true, predicted == index) == pytest.approx(best)
@@ -68,8 +70,7 @@ def test_of_two_classes_the_positive_one_has_the_threshold(checkpoint, positive,
 
 def test_the_recall_is_the_highest_with_a_precision(checkpoint):
     found = fit_two("recall@precision=0.8", checkpoint)
-    limits = np.linspace(0, 1, 2000)
-    scores = [[score(CLASSES, limit < SECOND, zero_division=0) for limit in limits] for score in SCORES]
+    scores = [[score(CLASSES, limit < SECOND, zero_division=0) for limit in [0, *SECOND]] for score in SCORES]
     best = max(recall for recall, precision in zip(*scores, strict=True) if precision >= 0.8)
     assert (found.after["recall"], found.after["precision"] >= 0.8) == (pytest.approx(best), True)
     assert found.values["b"] != 0.5
