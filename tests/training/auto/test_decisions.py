@@ -100,7 +100,7 @@ def test_a_first_run_is_of_as_many_images_as_the_first_seconds_allow():
 
 
 def test_seconds_grow_with_the_area():
-    assert seconds_at(256, {128: 0.5}, 2) == pytest.approx(0.1 + 4 * 0.4)
+    assert seconds_at(256, {128: 0.5}, 2) == pytest.approx(0.175 + 4 * 0.325)
     assert seconds_at(64, {128: 0.5}, 2) == 0.125
     assert seconds_at(256, {}, 2) == 0
     assert seconds_at(256, {64: 0.2, 128: 0.5}, 2) == pytest.approx(0.1 + 16 * 0.1)  # 0.1 whatever the size
