@@ -29,7 +29,7 @@ from regraft.training.auto.measure import FIRST_IMAGES, Clock, Measurement
 from regraft.training.auto.tried import Tried
 
 _RUNS_IN_BUILDS = 1.5
-"""Times building the first candidate that its first run takes, without features to compute: 1.0 to 1.3 were measured."""
+"""Times that of building the first candidate, which its first run takes without features; 1.0 to 1.2 were measured."""
 
 
 class Baseline(Measurement):
