@@ -73,7 +73,24 @@ def test_another_config_is_named_with_its_keys():
     assert first is None
     assert "optimizer.lr is 0.2 here, 0.1 there" in str(second)
     assert "seed" not in str(second)
+    assert differences({"a": float("nan")}, {"a": float("nan")}) == []
     assert differences({"a": 1}, {"b": 1}) == ["b is nothing here, 1 there", "a is 1 here, nothing there"]
+
+
+def test_no_process_of_a_slurm_job_ends_before_the_first_has_requeued_it(monkeypatch):
+    ended = []
+
+    def requeue():
+        time.sleep(0.05)
+        ended.append("requeued")
+
+    def end(process):
+        process.requeue()
+        ended.append(process.place.rank)
+
+    monkeypatch.setattr(groups.slurm, "requeue", requeue)
+    assert each(processes(2), end) == [None, None]
+    assert ended[0] == "requeued"
 
 
 def test_all_end_with_the_reason_of_the_one_that_fails_and_report_it_once_on_a_node(monkeypatch):

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from regraft.config.nested import ABSENT, leaves
+from regraft.core import slurm
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, errors_in, listed
 from regraft.core.launcher import Place
@@ -30,6 +31,7 @@ _FAILED = "failed"
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 _SECONDS_TO_TELL = 10.0
 _SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_REQUEUE = 15.0
 _BEAT_SECONDS, _SILENT_SECONDS = 5.0, 45.0
 """How often a process says that it lives, and how long it may say nothing; all end within a minute of one's death."""
 _SECONDS_TO_SEE = 10.0
@@ -219,6 +221,15 @@ class Group:
             first["rank"] == self.place.rank or first["host"] != socket.gethostname() or first["causes"] != causes
         )
 
+    def requeue(self) -> None:
+        """Requeues the Slurm job, as the first process; the others wait, as srun may end all when one of them ends."""
+        with suppress(ConfigError):
+            if self.is_first:
+                slurm.requeue()
+                self._set("requeued", None)
+            else:
+                self._get("requeued", _SECONDS_TO_REQUEUE)
+
     def failure(self) -> EndedElsewhereError | None:
         """Returns why another process has failed; None if none has said so."""
         try:
@@ -335,7 +346,8 @@ def _is_seen(file: Path, token: str) -> bool:
 def differences(own: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
     """Returns the keys whose values differ in two configs, with both values."""
     mine, theirs = leaves(own), leaves(first)
-    keys = [key for key in {**theirs, **mine} if mine.get(key, ABSENT) != theirs.get(key, ABSENT)]
+    # As text, as nan differs from itself.
+    keys = [key for key in {**theirs, **mine} if repr(mine.get(key, ABSENT)) != repr(theirs.get(key, ABSENT))]
     shown = [["nothing" if key not in each else repr(each[key]) for each in (mine, theirs)] for key in keys]
     return [f"{key} is {here} here, {there} there" for key, (here, there) in zip(keys, shown, strict=True)]
 

@@ -93,9 +93,12 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             with matmul_precision(config), naming_the_lost(job.group, run):
                 _train_and_test(job, session, display, recorder)
     except BaseException as error:
-        if is_first_process():
-            if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
+        if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
+            if job.group is not None:
+                job.group.requeue()
+            elif is_first_process():
                 slurm.requeue()
+        if is_first_process():
             if config["report"] == "default" and not config["trainer"].get("fast_dev_run"):
                 display.show_so_far(run)
         raise
