@@ -126,6 +126,13 @@ def test_nothing_is_written_if_an_image_is_gone(tmp_path: Path, photos: Path) ->
     assert not list(tmp_path.glob(".regraft-*"))
 
 
+def test_shards_arent_written_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", tmp_path):
+        with pytest.raises(ConfigError, match="current folder. Name a new folder"):
+            require_free(Path(folder))
+
+
 def test_what_cannot_be_packed(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(ConfigError, match="these images are in memory"):
         packed(DigitsSource(), tmp_path / "out")

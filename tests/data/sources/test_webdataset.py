@@ -199,16 +199,23 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
             member, data = tarfile.TarInfo(name), png(3) if name.endswith("png") else b"1"
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    errors = "\n".join(errors_of(f"{tmp_path}/p-{{0..9}}.tar"))
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 10
+    nested = (header.tobuf() + b"10 a=bcdef".ljust(512, b"\0")) * 2000
+    (tmp_path / "p-10.tar").write_bytes(nested)
+    (tmp_path / "p-11.tar").write_bytes(write_tar(tmp_path / "x.tar", {"0.png": b""}).read_bytes()[:512] + nested)
+    errors = "\n".join(errors_of(f"{tmp_path}/p-{{0..11}}.tar"))
     for expected in (
-        f"1 of 10 shards aren't there: {tmp_path}/p-9.tar",
-        "6 of 10 shards can't be read as a whole",
+        f"1 of 12 shards aren't there: {tmp_path}/p-9.tar",
+        "8 of 12 shards can't be read as a whole",
         "p-1.tar: it is cut off within a.png",
         "p-2.tar: the header after a.png is damaged",
         "p-3.tar: it has zero bytes",
         "p-4.tar: it holds no file with an extension",
         "p-5.tar: it is compressed with gzip",
         "p-6.tar: it is not a tar file",
+        "p-10.tar: its first header is damaged",
+        "p-11.tar: the header after 0.png is damaged",
         "with no label: p-0.tar/b.png",
         "with a label or JSON that can't be read: p-7.tar/j.png, p-7.tar/t.png",
         "with a file that occurs twice: p-8.tar/d.png",
@@ -281,6 +288,25 @@ def test_a_command_runs_only_if_it_is_trusted_and_once(tmp_path: Path, monkeypat
     (error,) = errors_of("pipe:cat nothing.tar; exit 3", trust=["pipe"])
     assert "webdataset can't read pipe:cat nothing.tar; exit 3" in error
     assert not list((tmp_path / "cache").rglob("*.temp*"))
+
+
+def test_a_copy_that_is_cut_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    write_shards(tmp_path / "shards", (2,))
+    urls = f"pipe:head -c 700 {tmp_path}/shards/photos-000.tar"
+    (error,) = errors_of(urls, trust=["pipe"])
+    (copy,) = (tmp_path / "cache").rglob("*.tar")
+    assert f"it is cut off within 0000.png (delete {copy} to copy it again)" in error
+
+
+def test_compressed_shards_are_refused_by_name(tmp_path: Path) -> None:
+    shard = Path(write_shards(tmp_path, (2,)).replace("{000..000}", "000"))
+    for name in ("photos-000.tar.gz", "photos-001.tgz"):
+        (tmp_path / name).write_bytes(b"")
+    (error,) = errors_of(str(tmp_path))
+    assert f"a compressed file: {tmp_path}/photos-001.tgz. Unpack it: gzip -d {tmp_path}/photos-001.tgz" in error
+    assert "Unpack it: zstd -d a.tar.zst" in errors_of(["a.tar.zst", str(shard)])[0]
+    assert "'pipe:curl -sL ADDRESS | xz -dc'" in errors_of("https://nowhere.invalid/a-{0..1}.tar.xz?key=1")[0]
 
 
 def test_a_command_that_braces_hide_and_a_file_called_like_one_dont_run(

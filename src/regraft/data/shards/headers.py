@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of compressed files."""
+_UNPACKED_BY = {"gz": "gzip", "tgz": "gzip", "bz2": "bzip2", "tbz2": "bzip2", "xz": "xz", "txz": "xz", "zst": "zstd"}
+"""What compresses files with these extensions."""
 
 
 class Entry(NamedTuple):
@@ -44,8 +46,7 @@ def read_headers(path: Path) -> Headers:
         start = file.read(8)
         kind = next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None)
         if kind is not None:
-            reason = f"it is compressed with {kind}, so that images can't be read from its middle; unpack it to .tar"
-            return Headers(damage=reason)
+            return Headers(damage=f"it is compressed with {kind}, so that images can't be read from its middle")
         if not num_bytes:
             return Headers(damage="it has zero bytes")
         file.seek(0)
@@ -53,6 +54,8 @@ def read_headers(path: Path) -> Headers:
             archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (its file is closed above)
         except (tarfile.TarError, ValueError, OverflowError):
             return Headers(damage="it is not a tar file")
+        except RecursionError:  # of thousands of headers about a header
+            return Headers(damage="its first header is damaged")
         return _members(archive, num_bytes)
 
 
@@ -72,7 +75,7 @@ def _members(archive: tarfile.TarFile, num_bytes: int) -> Headers:
         archive.fileobj.seek(position)
         try:
             member = tarfile.TarInfo.fromtarfile(archive)
-        except (tarfile.TarError, ValueError, OverflowError):
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError):
             found.damage = f"the header after {last} is damaged"
             break
         if member.size < 0 or archive.offset <= position or member.offset_data + member.size > num_bytes:
@@ -91,11 +94,18 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
+def unpacking(name: str) -> str:
+    """Returns the command that unpacks a file called a compressed tar file; empty for another name."""
+    stem, _, extension = name.lower().rpartition(".")
+    tool = _UNPACKED_BY.get(extension, "") if extension.startswith("t") or stem.endswith(".tar") else ""
+    return f"{tool} -d" if tool else ""
+
+
 def are_shards(path: str) -> bool:
     """Whether a path is that of a tar file, there or not, or of a folder with some and no subfolders."""
     place = Path(path).expanduser()
     if not place.is_dir():
-        return is_tar(path)
+        return is_tar(path) or bool(unpacking(path))
     return bool(tars_in(place)) and not any(each.is_dir() for each in place.iterdir())
 
 

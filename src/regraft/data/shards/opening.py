@@ -39,7 +39,7 @@ class Indexed:
     def refusals(self) -> list[ConfigError]:
         """The mistakes of shards that are missing or damaged."""
         num = counted(len(self.indexes) + len({*self.faults} - {*self.indexes}), "shard")
-        damaged = [f"{readable(url)}: {reason}" for url, reason in self.damaged.items()]
+        damaged = [f"{readable(url)}: {reason}{_with_copy(url)}" for url, reason in self.damaged.items()]
         found = []
         for shown, what, fix in (
             (list(map(readable, self.missing)), "aren't there", "Copy them here, or correct the name"),
@@ -69,6 +69,11 @@ class Indexed:
         for kind, names in by_kind.items():
             what = f"that are {kind}" if " " in kind else f".{readable(kind)}" if kind else "without an extension"
             _log.info("Members %s are ignored: %s.", what, listed(map(readable, names)))
+
+
+def _with_copy(url: str) -> str:
+    """Returns where the copy of a shard lies that isn't a file of this machine, which may be what is damaged."""
+    return f" (delete {path_of(url)} to copy it again)" if is_remote(url) else ""
 
 
 def _in_megabytes(count: Callable[[int], None]) -> Callable[[int], None]:

@@ -40,6 +40,8 @@ def require_free(folder: Path) -> None:
     if find_spec("webdataset") is None:
         reason = "shards are written by the package webdataset, which isn't installed"
         raise ConfigError("data pack", reason, fix="Run pip install 'regraft[webdataset]'.")
+    if folder.resolve() == Path.cwd():  # it is replaced by the new one, and the shell would stay in the old one
+        raise ConfigError("data pack", "it can't be the current folder", fix="Name a new folder, such as shards.")
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError("data pack", f"{readable(str(folder))} isn't empty", fix="Name a new folder.")
     if folder.exists() and not folder.is_dir():
@@ -63,8 +65,8 @@ def pack(splits: Splits, folder: Path, max_bytes: float, count: Callable[[int], 
         raise ConfigError(
             "data pack", "names of classes with blanks at their ends can't be written", fix="Rename them."
         )
-    packed = Packed(keys=_keys_of(splits, task))
-    with temporary_folder(folder.absolute()) as temporary:
+    packed, folder = Packed(keys=_keys_of(splits, task)), folder.resolve()
+    with temporary_folder(folder) as temporary:
         new = temporary / folder.name
         new.mkdir()
         for split, images in splits.present.items():
@@ -76,7 +78,7 @@ def pack(splits: Splits, folder: Path, max_bytes: float, count: Callable[[int], 
             packed.num_samples[split] = len(images)
         if task.has_classes:
             (new / CLASS_NAMES).write_text("".join(f"{name}\n" for name in splits.class_names), encoding="utf-8")
-        new.replace(folder.absolute())
+        new.replace(folder)
     return packed
 
 

@@ -16,7 +16,7 @@ from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, listed, require
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
-from regraft.data.shards.headers import is_tar, tars_in
+from regraft.data.shards.headers import is_tar, tars_in, unpacking
 from regraft.data.sources.layout import SPLITS, layout_of
 
 _KEY = "data.urls"
@@ -102,16 +102,35 @@ def _expanded(urls: Any, trust: Sequence[str]) -> list[str]:
     if twice:
         raise ConfigError(_KEY, f"it names shards twice: {listed(map(readable, twice))}")
     require(bool(found), _KEY, urls, "shards")
+    _refuse_compressed(found)
     return found
+
+
+def _refuse_compressed(urls: Sequence[str]) -> None:
+    """Raises ConfigError if shards are called compressed tar files."""
+    tools = {url: unpacking(_file_of(url)) for url in urls if not url.startswith(COMMAND)}
+    compressed = [url for url, tool in tools.items() if tool]
+    if compressed:
+        tool = tools[compressed[0]]
+        reason = f"no image can be read from the middle of a compressed file: {listed(map(readable, compressed))}"
+        on_the_way = f"Unpack it on the way, as in data.urls='pipe:curl -sL ADDRESS | {tool}c'."
+        fix = on_the_way if is_remote(compressed[0]) else f"Unpack it: {tool} {readable(compressed[0])}"
+        raise ConfigError(_KEY, reason, fix=fix)
+
+
+def _file_of(url: str) -> str:
+    """Returns the name of a shard's file."""
+    return Path(urlparse(url).path if is_remote(url) else url).name
 
 
 def _expanded_text(text: str, trust: Sequence[str]) -> list[str]:
     path = Path(text).expanduser()
     if not is_remote(text) and path.is_dir():
-        tars = [_local(str(each)) for each in tars_in(path)]
-        if not tars:
+        tars = tars_in(path)
+        packed = [each for each in sorted(path.iterdir()) if unpacking(each.name) and _unpacked(each) not in tars]
+        if not tars and not packed:
             raise ConfigError(_KEY, f"there is no .tar file in {readable(text)}")
-        return tars
+        return [_local(str(each)) for each in (*tars, *packed)]
     found: list[str] = []
     for each in _braces(text):
         # Braces may hide the beginning of a command.
@@ -124,6 +143,11 @@ def _expanded_text(text: str, trust: Sequence[str]) -> list[str]:
             pattern = str(Path(each).expanduser())
             found += map(_local, sorted(glob.glob(pattern)) or [pattern])  # noqa: PTH207
     return found
+
+
+def _unpacked(path: Path) -> Path:
+    """Returns the file that unpacking a compressed one makes beside it."""
+    return path.with_suffix("" if path.stem.lower().endswith(".tar") else ".tar")
 
 
 def _local(path: str) -> str:
@@ -150,12 +174,11 @@ def _braces(text: str) -> list[str]:
 
 def _by_split(urls: list[str]) -> dict[str | None, list[str]]:
     """Returns shards by the split that their names say: train-000.tar, photos-val-000.tar."""
-    stems = {Path(urlparse(url).path if is_remote(url) else url).name.partition(".")[0]: None for url in urls}
+    stems = {_file_of(url).partition(".")[0]: None for url in urls}
     of_stem = {stem: split for split, names in layout_of(list(stems)).folders.items() for stem in names}
     found: dict[str | None, list[str]] = {}
     for url in urls:
-        stem = Path(urlparse(url).path if is_remote(url) else url).name.partition(".")[0]
-        found.setdefault(of_stem.get(stem), []).append(url)
+        found.setdefault(of_stem.get(_file_of(url).partition(".")[0]), []).append(url)
     if None in found and len(found) > 1:
         names = listed(readable(Path(url).name) for url in found[None])
         fix = "Name the shards of each split: 'data.urls={train: SHARDS, test: SHARDS}'."

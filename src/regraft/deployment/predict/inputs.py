@@ -12,7 +12,7 @@ from typing import cast
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import counted, readable
 from regraft.data.images.file_reading.kinds import counted_kinds
-from regraft.data.shards.headers import is_tar, read_headers
+from regraft.data.shards.headers import is_tar, read_headers, unpacking
 from regraft.data.shards.member import Member, state_of
 from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
@@ -73,6 +73,9 @@ def find_inputs(text: str) -> Inputs:
         return _of_folder(path)
     if is_tar(path.name):
         return _inputs(*_of_tars([path]))
+    if tool := unpacking(path.name):
+        reason = "no image can be read from the middle of a compressed file"
+        raise ConfigError("input", reason, got=text, fix=f"Unpack it: {tool} {readable(text)}")
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
 
 

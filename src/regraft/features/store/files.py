@@ -13,7 +13,7 @@ from regraft.features.share import WHOLE, Share
 META = "meta.json"
 SEGMENT_SUFFIX = ".safetensors"
 _SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
-_SHARE = re.compile(r"\.share-([1-9]\d{0,5})-([1-9]\d{0,5})\.lock")
+_SHARE = re.compile(r"\.share-([1-9]\d*)-([1-9]\d*)\.lock")
 _WRITTEN = "another process is writing it"
 
 
@@ -90,7 +90,8 @@ def _held_share(entry_folder: Path, share: Share) -> FileLock | None:
     """
     for path in entry_folder.parent.glob(f"{entry_folder.name}.share-*.lock"):
         match = _SHARE.fullmatch(path.name, len(entry_folder.name))
-        if match is None or not share.overlaps(Share.parse(f"{match[1]}/{match[2]}", path.name)):
+        # Parts of a share may be more than may be typed.
+        if match is None or not share.overlaps(Share(int(match[1]) - 1, int(match[2]))):
             continue
         lock = FileLock(path)
         try:
