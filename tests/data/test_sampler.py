@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.data.sampler import EvalBatches, TrainBatches, balanced_order, make_order, shuffled_order
+from regraft.data.sampler import EvalBatches, TrainBatches, make_order, shuffled_order
 
 INDICES = torch.arange(100, 137)
 
@@ -98,7 +98,8 @@ def test_balanced_order_makes_classes_equally_likely() -> None:
     labels = torch.tensor([0] * 900 + [2] * 90 + [3] * 10)
     indices = torch.arange(1000) * 7
 
-    order = balanced_order(indices, labels, seed=0, epoch=0)
+    balanced = make_order("balanced", indices, labels, seed=0)
+    order = balanced(0)
     counts = torch.bincount(labels[order // 7], minlength=4)
 
     assert len(order) == 1000
@@ -106,8 +107,8 @@ def test_balanced_order_makes_classes_equally_likely() -> None:
     assert counts[1] == 0
     assert all(280 < counts[label] < 390 for label in (0, 2, 3))
     assert len(set(order[labels[order // 7] == 3].tolist())) == 10
-    assert not torch.equal(order, balanced_order(indices, labels, seed=0, epoch=1))
-    assert torch.equal(order, balanced_order(indices, labels, seed=0, epoch=0))
+    assert not torch.equal(order, balanced(1))
+    assert torch.equal(order, balanced(0))
 
 
 @pytest.mark.parametrize("num_replicas", [1, 3])
@@ -154,3 +155,21 @@ def test_the_order_of_more_samples_than_memory_should_hold_is_computed_for_each_
     assert [key.indices.tolist() for key in other] == [key.indices.tolist() for key in alone[5:]]
     other.set_epoch(1)
     assert [key.indices.tolist() for key in other] != [key.indices.tolist() for key in alone[5:]]
+
+
+def test_a_balanced_order_of_many_samples_is_computed_for_each_batch(monkeypatch):
+    monkeypatch.setattr("regraft.data.sampler.MOST_IN_MEMORY", 100)
+    indices, labels = torch.arange(0, 1206, 2), torch.tensor([3] * 3 + [0] * 600)
+    order = make_order("balanced", indices, labels, seed=1)
+    alone = list(TrainBatches(order, 603, 12))
+    drawn = np.concatenate([key.indices for key in alone])
+    assert 240 < (drawn < 6).sum() < 360
+    assert set(drawn.tolist()) <= set(indices.tolist())
+    assert len(set(drawn.tolist())) > 200
+    assert len({number for key in alone for number in key.draw_numbers.tolist()}) == 603
+    ranks = [list(TrainBatches(order, 603, 6, rank, 2)) for rank in (0, 1)]
+    for step, key in enumerate(alone[:-1]):
+        assert sorted(np.concatenate([keys[step].draw_numbers for keys in ranks])) == sorted(key.draw_numbers)
+    later = TrainBatches(order, 603, 12)
+    later.set_epoch(1)
+    assert next(iter(later)).indices.tolist() != alone[0].indices.tolist()

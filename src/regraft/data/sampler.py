@@ -6,6 +6,7 @@ The sample at each position of an epoch is a function of seed, epoch and positio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,23 +15,18 @@ from torch.utils.data import Sampler
 
 from regraft.core.errors import ConfigError
 from regraft.core.permutation import permuted
-from regraft.core.seeding import derive_seed
+from regraft.core.seeding import derive_seed, uniform
 from regraft.core.types import BatchKey
 
 MOST_IN_MEMORY = 1 << 24
 """Samples of an epoch whose order is drawn as a whole, 8 bytes for each; that of more is computed batch by batch."""
 
 
-@dataclass(frozen=True, eq=False)
-class ComputedOrder:
-    """A random order that isn't in memory; `indices` are those of the samples, (num_samples,), int64."""
+class ComputedOrder(Protocol):
+    """A random order that isn't in memory."""
 
-    indices: Tensor
-    seed: int
-
-    def at(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the indices at some positions of the order, int64 of the same shape."""
-        return self.indices.numpy()[permuted(self.seed, positions, len(self.indices))]
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the indices and the draw numbers at some positions of the order, int64, each of the same shape."""
 
 
 Order = Callable[[int], Tensor | ComputedOrder]
@@ -39,30 +35,79 @@ Order = Callable[[int], Tensor | ComputedOrder]
 _DRAWS_PER_OCCURRENCE = 1 << 32
 
 
+@dataclass(frozen=True, eq=False)
+class ComputedShuffle:
+    """Each of `indices`, (num_samples,), int64, once, in random order."""
+
+    indices: Tensor
+    seed: int
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the indices at some positions, which are the draw numbers, too."""
+        found = self.indices.numpy()[permuted(self.seed, positions, len(self.indices))]
+        return found, found
+
+
+@dataclass(frozen=True, eq=False)
+class ByClass:
+    """Indices sorted by class, (num_samples,), int64; where each class begins, and how many it has, (num_classes,)."""
+
+    indices: Tensor
+    starts: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, indices: Tensor, labels: Tensor) -> "ByClass":
+        """Returns the indices of samples with labels, (num_samples,) each, int64."""
+        counts = labels.bincount()
+        # Of 16 bits, labels are sorted by their digits, with less memory than by comparing them.
+        narrow = labels.numpy().astype(np.uint16 if len(counts) <= 1 << 16 else np.int64)
+        counts = counts[counts > 0]
+        return cls(indices[torch.from_numpy(narrow.argsort(kind="stable"))], counts.cumsum(0) - counts, counts)
+
+    def drawn(self, classes: Tensor, shares: Tensor) -> Tensor:
+        """Returns the indices at some shares, in [0, 1), of classes by their number, (num_draws,) each."""
+        return self.indices[self.starts[classes] + (shares * self.counts[classes]).long()]
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedBalance:
+    """Indices drawn with replacement, every class equally likely."""
+
+    by_class: ByClass
+    seed: int
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the indices at some positions, and draw numbers that no two positions share."""
+        drawn = uniform(self.seed, torch.from_numpy(positions), 2)
+        classes = (drawn[:, 0] * len(self.by_class.counts)).long()
+        found = self.by_class.drawn(classes, drawn[:, 1]).numpy()
+        return found, found + positions * _DRAWS_PER_OCCURRENCE
+
+
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
     """Returns the order of training samples, by their indices and labels, for the sampler `shuffle` or `balanced`."""
     if sampler == "shuffle":
         return partial(shuffled_order, indices, seed)
-    return partial(balanced_order, indices, labels, seed)
+    return partial(balanced_order, ByClass.of(indices, labels), seed)
 
 
 def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor | ComputedOrder:
     """Returns each index once, in random order."""
     if len(indices) > MOST_IN_MEMORY:
-        return ComputedOrder(indices, derive_seed(seed, "order", epoch))
+        return ComputedShuffle(indices, derive_seed(seed, "order", epoch))
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return indices[torch.randperm(len(indices), generator=generator)]
 
 
-def balanced_order(indices: Tensor, labels: Tensor, seed: int, epoch: int) -> Tensor:
+def balanced_order(by_class: ByClass, seed: int, epoch: int) -> Tensor | ComputedOrder:
     """Returns the same number of indices, drawn with replacement, every class equally likely."""
-    by_class = indices[labels.argsort(stable=True)]
-    counts = labels.unique(return_counts=True)[1]
-    starts = counts.cumsum(0) - counts
+    num_samples = len(by_class.indices)
+    if num_samples > MOST_IN_MEMORY:
+        return ComputedBalance(by_class, derive_seed(seed, "order", epoch))
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-    classes = torch.randint(len(counts), (len(indices),), generator=generator)
-    members = torch.rand(len(indices), generator=generator, dtype=torch.float64) * counts[classes]
-    return by_class[starts[classes] + members.long()]
+    classes = torch.randint(len(by_class.counts), (num_samples,), generator=generator)
+    return by_class.drawn(classes, torch.rand(num_samples, generator=generator, dtype=torch.float64))
 
 
 def count_occurrences(order: np.ndarray) -> np.ndarray:
@@ -128,10 +173,9 @@ class TrainBatches(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
         drawn = self._order(epoch)
-        if isinstance(drawn, ComputedOrder):
+        if not isinstance(drawn, Tensor):
             for step in range(self._first_step(), self._num_steps):
-                indices = drawn.at(self._positions(step))
-                yield BatchKey(epoch, step, indices, indices)
+                yield BatchKey(epoch, step, *drawn.at(self._positions(step)))
             return
         order = drawn.numpy()
         # Unique in the epoch over all ranks: a sample that occurs twice is augmented in two ways.
