@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,23 +50,23 @@ def own_group(arguments: Sequence[str]) -> Iterator[Group | None]:
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch prints stacks; the errors themselves are reported
     exit_with_parent(launcher.agent())
-    group = Group(place)
-    if not group.is_first:
-        _quieten(place)
-    seconds = value_of(_TIMEOUT, arguments)
-    try:
-        group.connect(_START_SECONDS if seconds is None else float(seconds))
-    except ValueError as error:
-        raise (
-            error if isinstance(error, ConfigError) else ConfigError(_TIMEOUT, got=seconds, allowed="seconds")
-        ) from None
-    job = launcher.job_id()
-    if group.is_first:
-        group.give("job id", job)
-    elif (shared := group.take("job id")) is not None:
-        launcher.name_job(shared)
-    with together(group):
-        yield group
+    with closing(Group(place)) as group:
+        if not group.is_first:
+            _quieten(place)
+        seconds = value_of(_TIMEOUT, arguments)
+        try:
+            group.connect(_START_SECONDS if seconds is None else float(seconds))
+        except ValueError as error:
+            raise (
+                error if isinstance(error, ConfigError) else ConfigError(_TIMEOUT, got=seconds, allowed="seconds")
+            ) from None
+        job = launcher.job_id()
+        if group.is_first:
+            group.give("job id", job)
+        elif (shared := group.take("job id")) is not None:
+            launcher.name_job(shared)
+        with together(group):
+            yield group
 
 
 def join(group: Group, command: TrainingCommand, composed: Composed) -> None:

@@ -148,6 +148,17 @@ def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is
             waiting.result(timeout=10)
 
 
+def test_a_group_that_is_closed_has_no_thread_at_the_store():
+    process, _ = processes(2)
+    process.close()  # before it has connected
+    process, _ = processes(2)
+    process._store = Killable(process._store)
+    process._beating.start()
+    process._store.store.wait(["beat/0"])
+    process.close()
+    assert not process._beating.is_alive()
+
+
 def alone(rank, port, monkeypatch):
     """Returns the group of a process of srun, of which there is one more that never comes."""
     for name, value in {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_JOB_NAME": "train"}.items():

@@ -62,6 +62,8 @@ class Group:
         self._places: list[str] = []
         self._beats: dict[int, tuple[bytes, float]] = {}
         self._looked = 0.0
+        self._has_ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="beats of a group", daemon=True)
 
     @property
     def is_first(self) -> bool:
@@ -93,8 +95,14 @@ class Group:
             raise _late(self.place, seconds, which) from error
         self._store = dist.PrefixStore(self._prefix, found[0])
         self._store = dist.PrefixStore(self._session(seconds), self._store)
-        threading.Thread(target=self._beat, name="beats of a group", daemon=True).start()
+        self._beating.start()
         self._places = self.gather("here", str(self.place), seconds)
+
+    def close(self) -> None:
+        """Ends the signs of life; C++ aborts a process that ends while a thread of its is at the store."""
+        self._has_ended.set()
+        if self._beating.ident is not None:
+            self._beating.join(_SECONDS_TO_ANSWER)
 
     def make_process_group(self, device: Any, seconds: float | None) -> None:
         """Makes torch's process group, which Lightning takes over.
@@ -260,7 +268,8 @@ class Group:
             store = self._store.clone()
             for number in itertools.count():
                 store.set(f"beat/{self.place.rank}", str(number))
-                time.sleep(_BEAT_SECONDS)
+                if self._has_ended.wait(_BEAT_SECONDS):
+                    return
 
     def _require_living(self) -> None:
         """Raises EndedElsewhereError if another process has long said nothing; one that was killed can't say why."""
