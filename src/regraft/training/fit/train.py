@@ -98,9 +98,8 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
                 job.group.requeue()
             elif is_first_process():
                 slurm.requeue()
-        if is_first_process():
-            if config["report"] == "default" and not config["trainer"].get("fast_dev_run"):
-                display.show_so_far(run)
+        if is_first_process() and config["report"] == "default" and not config["trainer"].get("fast_dev_run"):
+            display.show_so_far(run)
         raise
     finally:
         if is_first_process():
