@@ -49,8 +49,6 @@ PROBLEMS = {
     "unreadable": Problem("unreadable", "Check their permissions, and the disk"),
     "closed": Problem("not opened", "Replace them by plain files, or remove them"),
 }
-
-
 """By the `problem` of FACTS."""
 
 
