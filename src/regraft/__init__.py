@@ -315,7 +315,12 @@ def export(run: "_Overrides | Run | Path", **keys: Any) -> "Path":
 
 
 def load(
-    run: "str | Path | Run", *, output_dir: "str | Path" = "outputs", trust: Sequence[str] = (), **objects: Any
+    run: "str | Path | Run",
+    *,
+    output_dir: "str | Path" = "outputs",
+    trust: Sequence[str] = (),
+    engine: str = "torch",
+    **objects: Any,
 ) -> "Classifier":
     """Returns the model that a run has trained, ready to be asked; its data isn't needed.
 
@@ -323,6 +328,7 @@ def load(
         run: a run, its folder, `last`, `best`, a part of its name, or a checkpoint's file.
         output_dir: where runs are looked for.
         trust: further modules whose classes its config may name.
+        engine: `torch`; or `onnx`, for ONNX Runtime on the CPU, as `regraft predict` has it.
         objects: the `model` and `head` that the run was given as objects, which another process doesn't have any more.
 
     Raises:
@@ -340,6 +346,7 @@ def load(
         from regraft.runs.find import find_run
 
         if further := words[len(meant) :]:
-            known = ["output_dir", "trust", "model", "head"]
+            known = ["output_dir", "trust", "engine", "model", "head"]
             raise UnknownNameError("load", "key", further[0].partition("=")[0], known)
-        return trained_model(place if is_file else find_run(place, str(output_dir)).path, trust=trust)
+        path = place if is_file else find_run(place, str(output_dir)).path
+        return trained_model(path, trust=trust, engine=engine)

@@ -35,7 +35,8 @@ class Classifier(TrainedNetwork):
     def __repr__(self) -> str:
         outputs = f"{len(self.class_names)} {self.task.nouns}: {listed(self.class_names)}"
         size, number = self.input_spec.size_text, sum(each.numel() for each in self.network.parameters())
-        return f"Classifier({outputs}; {size}; {number:,} parameters; {self.checkpoint})"
+        engine = "" if self.engine is None else f"; {self.engine}"
+        return f"Classifier({outputs}; {size}; {number:,} parameters; {self.checkpoint}{engine})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"

@@ -1,6 +1,6 @@
 """Loads the classifier of a checkpoint, without the run's data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,24 +14,60 @@ from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of
 from regraft.runs.thresholds import thresholds_of
 
+ENGINES = ("torch", "onnx")
 
-def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> Classifier:
+
+def trained_model(
+    path: str | Path,
+    *,
+    trust: Sequence[str] = (),
+    device: torch.device | None = None,
+    engine: str = "torch",
+    tell: Callable[[str], None] = lambda step: None,
+) -> Classifier:
     """Returns the classifier of a run, in eval mode, with its fitted temperature.
 
     Args:
         path: a run's folder (its best checkpoint, else its last) or a checkpoint's file.
         trust: further modules whose classes its config may name.
         device: None for the accelerator of this machine, or the CPU.
+        engine: what computes the network: `torch`, or `onnx` for ONNX Runtime, on the CPU.
+        tell: called with the name of each step that may take long.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: the file isn't a checkpoint of Regraft, or would run code; or the calibration is damaged.
     """
-    return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
+    return with_engine(read(find_checkpoint(path, prefer="best"), trust), device, engine, tell)
+
+
+def with_engine(
+    checkpoint: Checkpoint, device: torch.device | None, engine: str, tell: Callable[[str], None]
+) -> Classifier:
+    """Returns the classifier of a checkpoint that has been read; see `trained_model`."""
+    _require_engine(engine, device)
+    if engine == "torch":
+        return model_of(checkpoint, device)
+    from regraft.deployment.onnx_engine import with_onnx
+
+    return with_onnx(model_of(checkpoint, torch.device("cpu")), tell)
+
+
+def _require_engine(engine: object, device: torch.device | None) -> None:
+    """Raises ConfigError unless an engine is known, is installed, and computes on the device, None for any."""
+    if engine not in ENGINES:
+        raise ConfigError("engine", got=engine, allowed=ENGINES)
+    if engine == "onnx":
+        from regraft.deployment.export.onnx import require_onnx
+
+        require_onnx("engine=onnx")
+        if device is not None and device.type != "cpu":
+            reason = "ONNX Runtime computes on the CPU here"
+            raise ConfigError("device", reason, got=str(device), allowed="auto, cpu", fix="Or use engine=torch.")
 
 
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
-    """Returns the classifier of a checkpoint that has been read."""
+    """Returns the classifier of a checkpoint that has been read, which torch computes."""
     spec = checkpoint.input_spec
     backbone = build_bare_backbone(checkpoint.architecture, spec)
     network = Network(backbone, build_head(checkpoint.config, backbone.num_features, checkpoint.targets))

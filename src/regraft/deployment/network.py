@@ -1,6 +1,6 @@
 """A trained network with all that is needed to use it: what it is fed, its classes and its temperature."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ class TrainedNetwork:
         thresholds: probabilities above which labels, or classes of two, are predicted, (num_outputs,); None for one
             half, or for the most probable class.
         data: the options of the run's data config.
+        engine: computes logits in place of the network, from batches as the network takes them, on the CPU; None for
+            torch.
     """
 
     network: Network
@@ -57,6 +59,7 @@ class TrainedNetwork:
     unit: str = ""
     thresholds: np.ndarray | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    engine: Callable[[Tensor], Tensor] | None = None
 
     @property
     def limits(self) -> np.ndarray | None:
@@ -93,6 +96,8 @@ class TrainedNetwork:
     def logits(self, views: Tensor) -> Tensor:
         """Returns logits, (batch, num_classes), float32, on the CPU, before the temperature, of views from `view`."""
         inputs = self.reader.network_input(views.to(self.device))
+        if self.engine is not None:
+            return self.engine(inputs)
         if self.dtype == torch.float32:
             return self._fast(inputs, 0, [1])[1].float().cpu()
         logits: Tensor = self.network(inputs.to(self.dtype) if inputs.is_floating_point() else inputs)

@@ -47,7 +47,9 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     if len(given) > 1:
         raise ConfigError("text", "input has a value, too", fix="Give one of them.")
     composed = COMMAND.composed(arguments, _VERBATIM)
-    options: dict[str, Any] = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
+    options: dict[str, Any] = {
+        key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device", "engine")
+    }
     options |= {
         "features": dict(composed.features),
         "names_top_k": value_of("top_k", arguments) is not None,
@@ -67,7 +69,7 @@ def _columns(given: Any) -> list[str] | None:
 def _predict(config: dict[str, Any]) -> None:
     """Predicts each input, and prints or writes the predictions."""
     with quick_imports():
-        from regraft.core.console import image_progress_bar
+        from regraft.core.console import image_progress_bar, steps_shown
         from regraft.data.findings import counted
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
@@ -80,13 +82,16 @@ def _predict(config: dict[str, Any]) -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(options["top_k"], options["batch_size"])
     output, top_k = config["output"], config["top_k"]
-    model, lookup = model_and_features(
-        config["ckpt_path"],
-        trust=config["trust"],
-        device=device_named(config["device"]),
-        settings=config["features"],
-        tta=config["tta"],
-    )
+    with steps_shown() if config["engine"] == "onnx" else nullcontext(lambda step: None) as tell:
+        model, lookup = model_and_features(
+            config["ckpt_path"],
+            trust=config["trust"],
+            device=device_named(config["device"]),
+            engine=config["engine"],
+            settings=config["features"],
+            tta=config["tta"],
+            tell=tell,
+        )
     reader, noun = model.reader, model.input_spec.kind
     reader.require_tta(config["tta"])
     found = (
@@ -111,6 +116,8 @@ def _predict(config: dict[str, Any]) -> None:
         finally:  # what has been computed before an error or Ctrl-C is kept
             if lookup is not None:
                 lookup.flush()
+    if model.engine is not None:
+        console.print(f"Computed by {model.engine}.")
     if output != STDOUT:
         prediction_table.show(summary, noun, is_kept=output is not None)
     if lookup is not None and lookup.num_found:

@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
@@ -38,8 +38,8 @@ def run(arguments: Sequence[str]) -> None:
     with _listening(config.host, config.port) as listener:
         with steps_shown() as tell:
             tell(f"Loading {config.ckpt_path}")
-            app, run = _app(config, named_in(arguments))
-        _run(app, listener, run)
+            app, what = _app(config, named_in(arguments), tell)
+        _run(app, listener, what)
 
 
 def _composed(arguments: Sequence[str]) -> DictConfig:
@@ -73,8 +73,8 @@ def _listening(host: str, port: int) -> socket.socket:
         raise ConfigError("host", sentence.format(host=host, port=port, reason=reason)) from error
 
 
-def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
-    """Returns the application and the run's name."""
+def _app(config: DictConfig, trust: Sequence[str], tell: Callable[[str], None]) -> "tuple[FastAPI, str]":
+    """Returns the application, and the run's name with what computes it if that isn't torch."""
     with quick_imports():
         from regraft.deployment.load import device_named, trained_model
         from regraft.deployment.serve.app import make_app
@@ -85,13 +85,16 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     limits = Limits(**{key: config[key] for key in (*bounds, *of_texts)})
     names = [*_LOCAL, socket.gethostname(), config.host, *config.allowed_hosts]
     hosts = Hosts([name.strip("[]") for name in names], takes_addresses=config.host in _EVERYWHERE)
-    model = trained_model(config.ckpt_path, trust=trust, device=device_named(config.device))
+    model = trained_model(
+        config.ckpt_path, trust=trust, device=device_named(config.device), engine=config.engine, tell=tell
+    )
     run = run_of(model.checkpoint)
     name = model.checkpoint.stem if run is None else f"{run.path.parent.name}/{run.path.name}"
-    return make_app(model, run=name, version=__version__, limits=limits, hosts=hosts), name
+    app = make_app(model, run=name, version=__version__, limits=limits, hosts=hosts)
+    return app, name if model.engine is None else f"{name}, computed by {model.engine},"
 
 
-def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
+def _run(app: "FastAPI", listener: socket.socket, what: str) -> None:
     import uvicorn
 
     from regraft.deployment.serve.connections import MAX_HEADER_BYTES, BoundedConnection
@@ -101,7 +104,7 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
     # A browser can't open 0.0.0.0 or ::.
     host = dict(zip(_EVERYWHERE, ("127.0.0.1", "::1"), strict=True)).get(host, host)
     shown = f"[{host}]" if ":" in host else host
-    say(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.")
+    say(f"Serving {what} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.")
     server = uvicorn.Server(
         uvicorn.Config(
             app,

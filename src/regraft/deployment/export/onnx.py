@@ -22,16 +22,14 @@ _ELSE = "Use format=torch_export."
 _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
-def require_onnx() -> None:
-    """Checks that the packages of the export are installed."""
+def require_onnx(key: str = "format=onnx") -> None:
+    """Checks that the packages of the export are installed; `key` is what asks for them."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            "format=onnx", f"{error.name} isn't installed", fix="Run pip install 'regraft[onnx]'."
-        ) from error
+        raise ConfigError(key, f"{error.name} isn't installed", fix="Run pip install 'regraft[onnx]'.") from error
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], signature: Signature) -> bytes:
@@ -100,11 +98,14 @@ def quantised(content: bytes) -> bytes:
 
 
 def runner(content: bytes, signature: Signature) -> Runner:
-    """Returns a function that runs a file's content with ONNX Runtime on the CPU."""
+    """Returns a function that runs a file's content with ONNX Runtime on the CPU, with as many threads as torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    # An idle thread would keep a core from those that decode the next inputs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(batch: Tensor) -> Tensor:

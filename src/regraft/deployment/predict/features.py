@@ -1,6 +1,6 @@
 """Loads a classifier together with the stored features of inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from regraft.config.instantiate import factory
 from regraft.core.console import image_progress_bar
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.load import model_of
+from regraft.deployment.load import with_engine
 from regraft.features.lookup import FeatureLookup, LookupTransform
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
@@ -21,7 +21,14 @@ from regraft.training.from_config import build_freezing
 
 
 def model_and_features(
-    path: str | Path, *, trust: Sequence[str], device: torch.device | None, settings: Mapping[str, Any], tta: str
+    path: str | Path,
+    *,
+    trust: Sequence[str],
+    device: torch.device | None,
+    engine: str,
+    settings: Mapping[str, Any],
+    tta: str,
+    tell: Callable[[str], None],
 ) -> tuple[Classifier, FeatureLookup | None]:
     """Returns the classifier of a run, see `trained_model`, and the stored features of its inputs, if any.
 
@@ -30,7 +37,7 @@ def model_and_features(
         tta: features are stored for `none` only.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
-    model = model_of(checkpoint, device)
+    model = with_engine(checkpoint, device, engine, tell)
     found = _features(checkpoint, model, settings, tta)
     if isinstance(found, FeatureLookup):
         return model, found
@@ -46,6 +53,8 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     own: FeatureSettings = factory(config["features"] | given, "features")()
     if own.cache == "off":
         return "features.cache=off."
+    if model.engine is not None:
+        return "engine=onnx computes whole networks; use engine=torch."
     if tta != "none":
         return f"only the view of tta=none is stored; got tta={tta}."
     described = model.reader.stored_transform()
