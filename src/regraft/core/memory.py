@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_PHRASES = ("can't allocate memory", "Failed to allocate memory")
+"""Of torch, which raises a plain RuntimeError on the CPU, and of ONNX Runtime, whose errors have no common class."""
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -22,5 +24,5 @@ def memory_bytes(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error says that there is no memory for a tensor, on the CPU or on a device."""
-    # On the CPU torch raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_known or any(phrase in str(error) for phrase in _PHRASES)

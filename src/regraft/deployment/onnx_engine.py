@@ -14,6 +14,7 @@ from regraft import __version__
 from regraft.core.atomic import write_atomically
 from regraft.core.content_hash import code_hash, content_hash
 from regraft.core.errors import ConfigError
+from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import onnx
 from regraft.deployment.export.program import Runner
@@ -43,7 +44,7 @@ class OnnxEngine:
         try:
             return self.run(batch)
         except Exception as error:  # ONNX Runtime's errors are neither MemoryError nor RuntimeError
-            if "allocat" in str(error):
+            if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
             raise
 
