@@ -10,6 +10,7 @@ from PIL import Image
 
 from helpers.planted import many_scans
 from helpers.serving_photos import LIMITS, colour_model, photo
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
 from regraft.deployment.serve.worker import PredictionWorker
@@ -192,8 +193,8 @@ def test_an_upload_that_takes_too_long_is_ended(app, ask, monkeypatch):
 
 def test_more_requests_than_may_wait_are_turned_away_and_later_ones_are_not(app, monkeypatch):
     is_let_go = threading.Event()
-    answered = PredictionWorker._predict
-    monkeypatch.setattr(PredictionWorker, "_predict", lambda *given: is_let_go.wait(10) and answered(*given))
+    answered = Classifier.probabilities
+    monkeypatch.setattr(Classifier, "probabilities", lambda *given: is_let_go.wait(10) and answered(*given))
 
     async def sent():
         transport = httpx.ASGITransport(app)
@@ -215,7 +216,7 @@ def test_more_requests_than_may_wait_are_turned_away_and_later_ones_are_not(app,
 
 
 def test_what_nobody_foresaw_says_nothing_of_the_machine(ask, monkeypatch):
-    monkeypatch.setattr(PredictionWorker, "_predict", lambda *given: 1 / 0)
+    monkeypatch.setattr(Classifier, "probabilities", lambda *given: 1 / 0)
     answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
     assert answer.status_code == 500
     assert answer.json() == {"detail": "Something went wrong in the server; its log says what."}

@@ -1,14 +1,16 @@
-"""Predicts the texts of one request after the other, in one thread, so that memory is bounded."""
+"""Predicts the texts of requests, those that wait at the same time together."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.serve.batches import RequestBatches
 from regraft.deployment.serve.responses import TOP, InputPrediction, response_of
 
+_MOST = 64
+"""Texts of several requests that are predicted together."""
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = "The server is out of memory; send fewer texts, or shorter ones."
 _FAILED = "The text can't be predicted; the server's log says why."
@@ -19,21 +21,27 @@ class FailedTextError(Exception):
 
 
 class TextWorker:
-    """Predicts texts in one thread."""
+    """Predicts texts, several requests at once."""
 
     def __init__(self, model: Classifier) -> None:
         self._model = model
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
+        self._requests = RequestBatches(self._predict, len, _MOST)
 
     async def predict(self, texts: Sequence[str]) -> list[InputPrediction]:
         """Returns a prediction for each text; raises FailedTextError if there is one, which fails."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, texts)
+        return await self._requests.answer(texts)
 
     def close(self) -> None:
-        """Ends the thread after its current request; waiting ones are dropped."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Ends predicting after the current batch; waiting requests are dropped."""
+        self._requests.close()
 
-    def _predict(self, texts: Sequence[str]) -> list[InputPrediction]:
+    def _predict(self, requests: Sequence[Sequence[str]]) -> list[list[InputPrediction]]:
+        if len(requests) == 1:
+            return [self._predicted(requests[0])]
+        found = iter(self._together([text for texts in requests for text in texts]))
+        return [[*islice(found, len(texts))] for texts in requests]
+
+    def _predicted(self, texts: Sequence[str]) -> list[InputPrediction]:
         try:
             return self._together(texts)
         except Exception as error:  # a network may raise anything
@@ -53,6 +61,6 @@ class TextWorker:
     def _alone(self, text: str) -> InputPrediction:
         """Returns the prediction of a text of a request that failed as a whole, or its own error."""
         try:
-            return self._predict([text])[0]
+            return self._predicted([text])[0]
         except FailedTextError as error:
             return InputPrediction(name=text, error=str(error))

@@ -1,4 +1,4 @@
-"""Predicts the photos of one request after the other, in one thread, so that memory is bounded."""
+"""Predicts the photos of requests, those that wait at the same time together."""
 
 import asyncio
 import time
@@ -15,6 +15,7 @@ from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict.results import to_outputs, to_predictions
 from regraft.deployment.predict.tta import least_side
+from regraft.deployment.serve.batches import RequestBatches
 from regraft.deployment.serve.decoder import (
     OUT_OF_MEMORY,
     TOO_SLOW,
@@ -37,7 +38,7 @@ class DecodedPhoto(NamedTuple):
 
 
 class PredictionWorker:
-    """Predicts photos in one thread; others decode them, in processes of their own.
+    """Predicts photos, several requests at once; threads have them decoded, in processes of their own.
 
     Args:
         max_pixels: of a photo.
@@ -55,18 +56,23 @@ class PredictionWorker:
         for decoder in self._decoders:
             self._idle.put(decoder)
         self._decoding = ThreadPoolExecutor(_NUM_DECODERS, thread_name_prefix="decoding")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
+        self._requests = RequestBatches(self._predict, _num_views, _BATCH)
 
     async def predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[InputPrediction]:
         """Returns a prediction for each photo, a pair of name and content."""
         loop = asyncio.get_running_loop()
         decoded = await loop.run_in_executor(self._decoding, self._decode, photos)
-        return await loop.run_in_executor(self._thread, self._predict, decoded)
+        if not _num_views(decoded):
+            first = decoded[0].rejection
+            assert first is not None, "a photo without a view is rejected"
+            what = str(first) if len(decoded) == 1 else f"No file could be read. The first one: {first}"
+            raise RejectedPhotoError(first.status, what)
+        return await self._requests.answer(decoded)
 
     def close(self) -> None:
-        """Ends whatever is being decoded, and the thread after its current request; waiting ones are dropped."""
-        for pool in (self._decoding, self._thread):
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Ends whatever is being decoded, and predicting after the current batch; waiting requests are dropped."""
+        self._decoding.shutdown(wait=False, cancel_futures=True)
+        self._requests.close()
         for decoder in self._decoders:
             decoder.close()
 
@@ -93,21 +99,19 @@ class PredictionWorker:
             pixels = torch.from_numpy(decoder.decode(content, seconds))
             return self._model.view(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
 
-    def _predict(self, photos: Sequence[DecodedPhoto]) -> list[InputPrediction]:
-        views = [photo.view for photo in photos if photo.view is not None]
-        if not views:
-            first = photos[0].rejection
-            assert first is not None, "a photo without a view is rejected"
-            what = str(first) if len(photos) == 1 else f"No file could be read. The first one: {first}"
-            raise RejectedPhotoError(first.status, what)
+    def _predict(self, requests: Sequence[Sequence[DecodedPhoto]]) -> list[list[InputPrediction]]:
+        views = [photo.view for photos in requests for photo in photos if photo.view is not None]
         batches = [views[start : start + _BATCH] for start in range(0, len(views), _BATCH)]
         with _memory_errors_rejected():
             rows = iter([row for batch in batches for row in self._model.probabilities(torch.stack(batch))])
         return [
-            InputPrediction(name=photo.name, error=str(photo.rejection))
-            if photo.rejection
-            else self._with_top(InputPrediction(name=photo.name), next(rows))
-            for photo in photos
+            [
+                InputPrediction(name=photo.name, error=str(photo.rejection))
+                if photo.rejection
+                else self._with_top(InputPrediction(name=photo.name), next(rows))
+                for photo in photos
+            ]
+            for photos in requests
         ]
 
     def _with_top(self, photo: InputPrediction, probabilities: torch.Tensor) -> InputPrediction:
@@ -119,6 +123,10 @@ class PredictionWorker:
         else:
             (found,) = to_outputs([photo.name], rows, model.class_names, model.limits)
         return response_of(photo.name, found, model)
+
+
+def _num_views(photos: Sequence[DecodedPhoto]) -> int:
+    return sum(photo.view is not None for photo in photos)
 
 
 @contextmanager
