@@ -3,14 +3,16 @@
     python benchmarks/auto.py wall --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1] [--busy 0]
     python benchmarks/auto.py core --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1]
     python benchmarks/auto.py kills --sets FOLDER [--only SET,SET] [--times 60] [--runs 1]
+    python benchmarks/auto.py core_kills --sets FOLDER [--only SET,SET] [--times 30] [--runs 1]
     python benchmarks/auto.py grid --sets FOLDER [--only SET,SET]
     python benchmarks/auto.py table
 
 FOLDER holds data sets, each with `train` and `test` folders of class folders. `wall` measures whole processes, start-
 up included, beside as many busy ones as `--busy` says. `core` takes the CPU seconds of the process, with one thread,
 for the time, so that a busy machine gives what a core of its own would. `kills` sends SIGKILL at a random moment
-after the first 20 seconds, then looks for a usable run, and resumes the search. `grid` trains every model at every
-size, against which the regret of `wall` and `core` is measured. Each case starts with an empty store of features and
+after the first 20 seconds, then looks for a usable run, and resumes the search; `core_kills` does so by the seconds of
+`core`, and repeats the command instead. `grid` trains every model at every size, against which the regret of `wall` and
+`core` is measured. Each case starts with an empty store of features and
 appends a row to a file, so that the command continues where it was interrupted; `table` prints what all rows come to.
 """
 
@@ -108,27 +110,42 @@ finally:
 """
 
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
 def core(data: Path, seconds: int) -> Row:
     """Measures a search whose clock is the CPU time of its process."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")[4:]
-        one = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         done = subprocess.run(
-            [sys.executable, "-c", ON_ONE_CORE, *words], capture_output=True, text=True, check=False, env=one
+            [sys.executable, "-c", ON_ONE_CORE, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | ONE_THREAD,
         )
         row = {"seconds": float(done.stdout.rsplit(maxsplit=1)[-1]), "is_refused": TOO_SHORT in done.stderr}
         return row | ({"accuracy": None} if row["is_refused"] else result(scratch))
 
 
-def killed(data: Path, seconds: int, moment: float) -> Row:
+def killed(data: Path, seconds: int, moment: float, *, is_core: bool) -> Row:
     """Kills a search at a moment, predicts with what it has left, and resumes it."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")
-        search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        on_one_core = [sys.executable, "-c", ON_ONE_CORE, *words[4:]]
+        # The kernel counts whole seconds.
+        limited = ["bash", "-c", f'ulimit -t {moment:.0f} && exec "$@"', "bash", *on_one_core]
+        search = subprocess.Popen(
+            limited if is_core else words,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | (ONE_THREAD if is_core else {}),
+        )
         try:
-            search.wait(timeout=moment)
+            search.wait(timeout=None if is_core else moment)
         except subprocess.TimeoutExpired:
             os.killpg(search.pid, signal.SIGKILL)
         was_killed = search.wait() == -signal.SIGKILL
@@ -145,7 +162,8 @@ def killed(data: Path, seconds: int, moment: float) -> Row:
         if not row["is_usable"]:
             row["error"] = predicted.stderr[-500:]
         store = f"features.dir={scratch / 'store'}"  # which only a command line may say
-        took = finished([sys.executable, "-m", "regraft", "resume", f"run={found}", store])
+        resumed = on_one_core if is_core else [sys.executable, "-m", "regraft", "resume", f"run={found}", store]
+        took = finished(resumed)
         return row | {"seconds": took, **result(scratch)}
 
 
@@ -185,8 +203,11 @@ def table(rows: Sequence[Row]) -> str:
             f"| {seconds} | {num_busy} | {len(found)} | {refused} | {statistics.median(shares):.2f} | "
             f"{max(shares):.2f} | {sum(share <= 1.05 for share in shares)} | {tested} |"
         )
-    kills = [row for row in rows if row["kind"] == "kills" and row["was_killed"]]
-    lines += ["", f"Killed {len(kills)} times: a usable run {sum(row['is_usable'] for row in kills)} times.", ""]
+    for kind, place in (("kills", ""), ("core_kills", " on one core")):
+        kills = [row for row in rows if row["kind"] == kind and row["was_killed"]]
+        num_usable = sum(row["is_usable"] for row in kills)
+        lines += ["", f"Killed{place} {len(kills)} times: a usable run {num_usable} times."]
+    lines.append("")
     grids = {row["set"]: row["cells"] for row in rows if row["kind"] == "grid"}
     lines += [
         "| set | time, s | grid's best, % | auto, % | regret | chosen | share of the grid's time |",
@@ -207,7 +228,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("wall", "core", "kills", "grid", "table"))
+    parser.add_argument("kind", choices=("wall", "core", "kills", "core_kills", "grid", "table"))
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--only", default="", help="data sets, by commas; all without")
     parser.add_argument("--times", default="30,120", help="budgets in seconds, by commas")
@@ -232,9 +253,9 @@ def main() -> None:
                     found = wall(data, seconds, words.busy)
                 elif words.kind == "core":
                     found = core(data, seconds)
-                elif words.kind == "kills":
+                elif words.kind in ("kills", "core_kills"):
                     moment = random.Random(f"{name} {seconds} {number}").uniform(FIRST_SECONDS, seconds)
-                    found = killed(data, seconds, moment)
+                    found = killed(data, seconds, moment, is_core=words.kind == "core_kills")
                 else:
                     found = grid(data)
                 rows.append(key | found)
