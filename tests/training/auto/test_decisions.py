@@ -113,8 +113,11 @@ def test_the_largest_size_is_taken_whose_run_and_test_are_in_time(seconds_left, 
     assert largest_in_time(costs, seconds_left) == largest
 
 
-def test_the_time_for_a_test_is_left_without_a_margin():
-    assert Cost(0, 0.01, 2.0, 100).reserve == Cost(0, 0.01, 2.0).reserve + 1.0
+def test_the_time_for_a_test_has_a_margin_only_where_a_size_is_chosen():
+    cost = Cost(0, 0.01, 2.0, 100)
+    assert cost.reserve == Cost(0, 0.01, 2.0).reserve + 1.0
+    assert cost.reserve_with_test == pytest.approx(cost.reserve + (SAFETY - 1) * 1.0)
+    assert largest_in_time({"small": Cost(0, 0.01, 1.0), "large": cost}, cost.reserve) == "small"
 
 
 def test_in_the_end_as_many_images_are_taken_as_there_is_time_for():

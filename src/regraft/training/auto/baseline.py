@@ -171,7 +171,7 @@ class Baseline(Measurement):
                 continue
             self._measure(tried)
             cost = self._cost(tried)
-            if self._with_early(cost).reserve <= self._left():
+            if self._with_early(cost).reserve_with_test <= self._left():
                 chosen = tried
             else:
                 tried.stop(f"a run would take {cost.seconds:.0f} s or more", is_too_slow=True)
@@ -201,7 +201,7 @@ class Baseline(Measurement):
         larger = self._larger_than(chosen.choice)
         if larger and self.fraction == 1:
             cost = self._with_early(self._guess(larger[-1], chosen))
-            seconds = math.ceil(self._clock.passed() + cost.reserve)
+            seconds = math.ceil(self._clock.passed() + cost.reserve_with_test)
             self._tell(f"There isn't the time for {larger[-1].name}; time={seconds} would be enough for it.")
 
     def _is_soon(self, cost: Cost) -> bool:

@@ -62,6 +62,11 @@ class Cost:
         tested = self.num_missing_test * self.seconds_per_image
         return SAFETY * (self.image_seconds + self.run_seconds) + tested + CLOSING_SECONDS
 
+    @property
+    def reserve_with_test(self) -> float:
+        """The same, with a test that isn't left out."""
+        return SAFETY * self.seconds + CLOSING_SECONDS
+
 
 def rungs(num_images: int, num_classes: int) -> list[int]:
     """Returns the numbers of images on which candidates are compared: each twice the one before, the last one all."""
@@ -221,4 +226,4 @@ def seconds_at(size: int, known: Mapping[int, float], exponent: int) -> float:
 
 def largest_in_time(costs: dict[T, Cost], seconds_left: float) -> T | None:
     """Returns the last of some candidates, from the smallest to the largest, whose tested run there is time for."""
-    return next((each for each, cost in reversed(costs.items()) if cost.reserve <= seconds_left), None)
+    return next((each for each, cost in reversed(costs.items()) if cost.reserve_with_test <= seconds_left), None)
