@@ -104,6 +104,15 @@ def test_what_is_held_is_written_before_anything_else_and_is_a_copy(tmp_path):
     assert value_of(tmp_path / "best.ckpt") == 7
 
 
+def test_a_checkpoint_too_large_for_the_memory_is_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_io, "memory_bytes", lambda device: 8 * 12)
+    io = CheckpointFiles()
+    io.save_checkpoint({"state_dict": torch.zeros(3)}, tmp_path / "small.ckpt", CheckpointFiles.HOLD)
+    assert not (tmp_path / "small.ckpt").exists()
+    io.save_checkpoint({"state_dict": {"a": [torch.zeros(3)]}, "b": torch.zeros(1)}, tmp_path / "best.ckpt", "hold")
+    assert (tmp_path / "best.ckpt").exists()
+
+
 def test_a_damaged_or_missing_file_gives_way_to_the_one_before_it(tmp_path, caplog):
     path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
     checkpoint_io.write(path, content(1))

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor
 
 from regraft.core.atomic import atomically, write_atomically
+from regraft.core.memory import memory_bytes
 from regraft.core.safe_load import load_safely
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class DamagedCheckpointError(ValueError):
 class CheckpointFiles(CheckpointIO):
     """Writes and reads Lightning's checkpoints atomically and with a checksum.
 
-    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory until `flush()`, or another checkpoint is written.
+    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory until `flush()`, or another checkpoint is written; one
+    that would take more than an eighth of the memory is written at once.
     """
 
     HOLD = "hold"
@@ -40,7 +42,7 @@ class CheckpointFiles(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Writes a checkpoint, or holds it in memory; the existing file stays if it can't be written."""
         self._held.pop(Path(path), None)
-        if storage_options == self.HOLD:
+        if storage_options == self.HOLD and _num_bytes(checkpoint) <= memory_bytes(torch.device("cpu")) / 8:
             copied = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
             self._held[Path(path)] = copied
             return
@@ -152,6 +154,13 @@ def _first_damaged(path: Path) -> str | None:
             return file.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         return str(error)
+
+
+def _num_bytes(checkpoint: dict[str, Any]) -> int:
+    """Returns the size of all tensors in a checkpoint."""
+    sizes: list[int] = []
+    apply_to_collection(checkpoint, Tensor, lambda tensor: sizes.append(tensor.nbytes))
+    return sum(sizes)
 
 
 def _checksum_file(path: Path) -> Path:
