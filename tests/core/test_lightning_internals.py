@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from regraft.core.lightning_internals import (
+    QuickHookNames,
     add_steps,
     complete_resumed_epoch,
     complete_stopped_epoch,
@@ -174,3 +175,21 @@ def test_rewrap_ddp_averages_what_has_a_gradient_now(train):
         torch.distributed.destroy_process_group()
     assert module.was_rewrapped
     assert module.num_averaged == 4
+
+
+def test_names_of_hooks_are_noted_without_torchs_search():
+    class Quick(QuickHookNames, Module):
+        def training_step(self, batch):
+            assert self._current_fx_name == self.__dict__["_current_fx_name"] == "training_step"
+            return super().training_step(batch)
+
+    module = Quick()
+    with pytest.MonkeyPatch.context() as patch:
+        slow = []
+        patch.setattr(nn.Module, "__setattr__", lambda self, name, value: slow.append(name))
+        module._current_fx_name = "a hook"
+        assert slow == []
+    module.layer = nn.Linear(1, 1)  # other names are torch's to keep
+    assert "layer" in dict(module.named_children())
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.fit(module)

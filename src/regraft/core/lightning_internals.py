@@ -86,3 +86,16 @@ def rewrap_ddp(trainer: Any) -> None:
     # Its reducer takes its hooks off the parameters when the last reference to the wrapper goes, which is here.
     strategy.model = strategy.model.module
     strategy.configure_ddp()
+
+
+class QuickHookNames:
+    """A base of modules that come before LightningModule.
+
+    Lightning notes the name of each hook in the module, 50 times a step, for which torch looks through its parameters.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)

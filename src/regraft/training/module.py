@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from regraft.core.errors import ConfigError
+from regraft.core.lightning_internals import QuickHookNames
 from regraft.core.seeding import derive_seed
 from regraft.core.types import MEMORY_FORMATS, Backbone, Batch, EpochBatch
 from regraft.data.sampler import TrainBatches
@@ -24,6 +25,7 @@ from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses.classification import ClassificationLoss, penalty
 from regraft.training.losses.default import default_loss
 from regraft.training.metrics import MeanLoss, logged_metrics
+from regraft.training.optim.fused import fused_kernels, lay_out_states
 from regraft.training.optim.lbfgs import LBFGS
 from regraft.training.optim.parameter_groups import effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.optim.schedule import RunSchedule
@@ -35,7 +37,7 @@ def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
     return torch.optim.AdamW(groups, lr=lr)
 
 
-class TransferModule(pl.LightningModule):
+class TransferModule(QuickHookNames, pl.LightningModule):
     """A pretrained backbone with a new head.
 
     Freezing is not here: `FreezingCallback` sets what trains and the factors of the learning rates, which
@@ -284,6 +286,8 @@ class TransferModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Restores the metrics of an epoch in whose middle the checkpoint was written."""
+        for optimizer in self.trainer.optimizers:
+            lay_out_states(optimizer)
         if self._skips_nan and self.trainer.world_size > 1:
             raise ConfigError(
                 "callbacks.nan", "got 'skip', but with several processes all must step together; use stop."
@@ -393,7 +397,9 @@ class TransferModule(pl.LightningModule):
                 optimizer.optimizer.fit(self.head, features, targets, widths, weights, self.task, groups)
                 optimizer.optimizer.step(optimizer_closure)
             else:
-                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+                with fused_kernels(optimizer.optimizer) as fuse:
+                    closure = partial(_then, optimizer_closure, fuse)
+                    super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     def _full_batch_loss(self) -> Tensor:
         """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
@@ -401,3 +407,10 @@ class TransferModule(pl.LightningModule):
         self.head.zero_grad()
         loss.backward()
         return loss.detach()
+
+
+def _then(first: Callable[[], Any], second: Callable[[], None]) -> Any:
+    """Calls two functions; returns what the first one returns."""
+    found = first()
+    second()
+    return found

@@ -3,6 +3,8 @@
 Batches are sent to the device as uint8, a quarter of the bytes of float32.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,10 +17,15 @@ def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
     """Returns (images / 255 - mean) / std, float32, of uint8 images (batch, channels, height, width)."""
     assert spec.mean is not None, "setup() completes the input spec"
     assert spec.std is not None
-    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))
-    # One multiplication and one addition per pixel, in a single pass over the batch.
-    scale, shift = (values.to(images.device, torch.float32) for values in (1 / (255 * std), -mean / std))
+    scale, shift = _scale_and_shift(tuple(spec.mean), tuple(spec.std), images.device)
     return torch.addcmul(shift, images.to(torch.float32), scale)
+
+
+@lru_cache
+def _scale_and_shift(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns what makes normalising one multiplication and one addition per pixel, in a single pass over a batch."""
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (means, stds))
+    return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
 
 
 def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, draw_seed: int) -> tuple[Tensor, Tensor]:
