@@ -177,7 +177,7 @@ def test_rewrap_ddp_averages_what_has_a_gradient_now(train):
     assert module.num_averaged == 4
 
 
-def test_names_of_hooks_are_noted_without_torchs_search():
+def test_quick_hook_names_are_noted_without_torchs_search():
     class Quick(QuickHookNames, Module):
         def training_step(self, batch):
             assert self._current_fx_name == self.__dict__["_current_fx_name"] == "training_step"

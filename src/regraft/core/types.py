@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from regraft.core.activations import computed_again
 from regraft.core.input_spec import InputSpec
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -21,7 +22,12 @@ class Backbone(nn.Module):
 
     Each stage takes the output of the one before it. A model that can't be split is a single stage. Every parameter and
     buffer belongs to exactly one stage.
+
+    Attributes:
+        checkpoints_activations: whether the backward pass computes stages that train again, see `core.activations`.
     """
+
+    checkpoints_activations = False
 
     def __init__(self, stages: Mapping[str, nn.Module], num_features: int, input_spec: InputSpec) -> None:
         super().__init__()
@@ -71,8 +77,12 @@ class Backbone(nn.Module):
                 of that many stages.
             num_stages_done: number of stages, from the input up, that have been computed already.
         """
+        is_checkpointed = self.checkpoints_activations and torch.is_grad_enabled()
         for stage in list(self.stages.values())[num_stages_done:]:
-            inputs = stage(inputs)
+            if is_checkpointed and any(parameter.requires_grad for parameter in stage.parameters()):
+                inputs = computed_again(stage, inputs)
+            else:
+                inputs = stage(inputs)
         return inputs
 
 

@@ -82,6 +82,7 @@ OWN_KEYS: dict[str, Any] = {
     "start_timeout": float,
     "matmul_precision": Literal["highest", "high", "medium"] | None,
     "compile": Literal["auto"] | bool,
+    "checkpoint_activations": Literal["auto"] | bool,
     "memory_format": Literal["auto", "channels_last", "contiguous"],
 }
 """Types of the keys that aren't Lightning's."""
@@ -287,6 +288,9 @@ def _require_supported(node: Config) -> None:
         reason = f"torch.compile needs a C++ compiler, but none of {', '.join(CPP_COMPILERS)} is on the PATH"
         fix = "Install one, name it in $CXX, or use trainer.compile=false."
         raise ConfigError("trainer.compile", reason, got=True, fix=fix)
+    if node.get("compile") is True and node.get("checkpoint_activations") is True:
+        reason = "a compiled stage can't be computed again in the backward pass"
+        raise ConfigError("trainer.checkpoint_activations", reason, got=True, fix="Use trainer.compile=false.")
     limit = node["limit_train_batches"]
     require(limit != 0, "trainer.limit_train_batches", limit, "1 or more, a share of the batches, or null for all")
 

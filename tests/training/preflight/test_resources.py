@@ -9,7 +9,7 @@ from regraft.core.types import Backbone
 from regraft.models.backbones import small
 from regraft.models.backbones import timm as timm_backbones
 from regraft.models.backbones import torchvision as torchvision_backbones
-from regraft.training.preflight.resources import ModelSize, activation_bytes, check_memory
+from regraft.training.preflight.resources import ModelSize, activation_bytes, check_memory, checkpointed_bytes
 
 SIZE = 64
 
@@ -77,12 +77,33 @@ def test_a_step_in_half_precision_takes_half(monkeypatch):
     each = activation_bytes(backbone, [stages]) + 4 * 3 * SIZE**2
     monkeypatch.setattr("regraft.training.preflight.resources.memory_bytes", lambda device: 10 * each)
     size, device = ModelSize(0, 0, 0.0), torch.device("cpu")
-    check_memory(size, backbone, [stages], 10, 1, device, "32-true")
-    check_memory(size, backbone, [stages], 20, 1, device, "bf16-mixed")
+    check_memory(size, backbone, [stages], 10, 1, device, "32-true", False)
+    check_memory(size, backbone, [stages], 20, 1, device, "bf16-mixed", False)
     with pytest.raises(
         ConfigError, match=r"data.batch_size: got 11; a step takes at least .*data.batch_size=10 or less"
     ):
-        check_memory(size, backbone, [stages], 11, 1, device, "32-true")
+        check_memory(size, backbone, [stages], 11, 1, device, "32-true", False)
+
+
+def test_activations_are_checkpointed_where_memory_lacks_or_if_that_is_chosen(monkeypatch):
+    backbone = NETWORKS["resnet18"]()
+    trained = list(backbone.stage_names)
+    full, least = activation_bytes(backbone, [trained]), checkpointed_bytes(backbone, [trained])
+    assert least < full / 2
+    images, size, device = 4 * 3 * SIZE**2, ModelSize(0, 0, 0.0), torch.device("cpu")
+
+    def checked(bytes_an_image, wanted, phases=(trained,)):
+        available = 10 * (images + bytes_an_image)
+        monkeypatch.setattr("regraft.training.preflight.resources.memory_bytes", lambda device: available)
+        return check_memory(size, backbone, phases, 10, 1, device, "32-true", wanted)
+
+    assert [checked(full, each) for each in ("auto", True, False)] == [False, True, False]
+    assert checked(full - 1, "auto")
+    assert not checked(full, True, [[]])  # nothing but the head trains
+    with pytest.raises(ConfigError, match=r"data.batch_size=9 or less, trainer.checkpoint_activations=auto, or freeze"):
+        checked(full - 1, False)
+    with pytest.raises(ConfigError, match=r"data.batch_size=9 or less, or freeze"):
+        checked(least - 1, "auto")
 
 
 def test_the_largest_phase_counts_and_nothing_changes():

@@ -56,6 +56,9 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     if checkpoint is not None:
         require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
+    body.checkpoints_activations = checked.checkpoints_activations
+    if body.checkpoints_activations and config["trainer"].get("checkpoint_activations", "auto") == "auto":
+        log.info("Memory would lack, so the backward pass computes activations again (trainer.checkpoint_activations).")
     if not data.has_val:
         nouns = data.input_spec.nouns
         checked.trainer.limit_val_batches = 0

@@ -28,7 +28,8 @@ def is_compiled(config: Config, module: Any, trial: Trial | None) -> bool:
     chosen = config["trainer"].get("compile", "auto")
     if chosen != "auto":
         return bool(chosen)
-    if trial is None or cpp_compiler() is None or not _pays(module.backbone, trial):
+    is_checkpointed = module.backbone.checkpoints_activations
+    if trial is None or is_checkpointed or cpp_compiler() is None or not _pays(module.backbone, trial):
         return False
     settle(config, module, compile=True)
     return True

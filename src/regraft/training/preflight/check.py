@@ -80,6 +80,7 @@ class Preflight:
         recorded: the config of the run, where that of one of its two fits differs; see `refit`.
         refit: what a run's first fit has chosen, if this is the second one.
         blocked: sections that aren't built, because their errors have been reported.
+        checkpoints_activations: whether the backward pass computes stages again, for memory.
     """
 
     errors: list[ConfigError]
@@ -98,6 +99,7 @@ class Preflight:
     recorded: Config | None = None
     refit: dict[str, Any] | None = None
     blocked: Collection[str] = ()
+    checkpoints_activations: bool = False
 
 
 def preflight(
@@ -299,7 +301,8 @@ def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> N
         for phase in phases(strategy, backbone.has_parameters, settings["max_epochs"])
     ]
     num_processes, batch_size = trainer.num_devices if device.type == "cpu" else 1, found.config["data"]["batch_size"]
-    precision = str(settings["precision"])
-    collector.try_build(
-        "data", lambda: check_memory(size, backbone, trained, batch_size, num_processes, device, precision)
-    )
+    precision, wanted = str(settings["precision"]), settings.get("checkpoint_activations", "auto")
+    if settings.get("compile") is True and wanted == "auto":
+        wanted = False
+    check = partial(check_memory, size, backbone, trained, batch_size, num_processes, device, precision, wanted)
+    found.checkpoints_activations = bool(collector.try_build("data", check))

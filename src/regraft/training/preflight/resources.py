@@ -1,10 +1,10 @@
 """Lower bounds of what a run takes of disk and memory: what they refuse can't work."""
 
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
-from regraft.models.dry_run import saved_bytes
+from regraft.models.dry_run import dry_outputs, saved_bytes
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
@@ -69,6 +69,25 @@ def activation_bytes(backbone: Backbone, phases: Iterable[Collection[str]]) -> i
     return max((saved_bytes(backbone, trained) for trained in largest if trained), default=0)
 
 
+def checkpointed_bytes(backbone: Backbone, phases: Iterable[Collection[str]]) -> int:
+    """Returns a lower bound of what `activation_bytes` does, with activation checkpointing.
+
+    It counts the inputs of stages, and what the average one keeps where it is computed again.
+    """
+    names = {stage: name for name, stage in backbone.stages.items()}
+    outputs = {names[stage]: output.nbytes for stage, output in dry_outputs(backbone, names, num_inputs=1)}
+    below = dict(zip(backbone.stage_names[1:], backbone.stage_names, strict=False))
+    return max(
+        (
+            sum(outputs.get(below.get(name, ""), 0) for name in trained)
+            + activation_bytes(backbone, [trained]) // len(trained)
+            for trained in map(frozenset, phases)
+            if trained
+        ),
+        default=0,
+    )
+
+
 def check_disk(folder: Path, size: ModelSize) -> None:
     """Raises ConfigError if the disk of a run's folder, which may not exist yet, can't hold its checkpoints."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -90,12 +109,16 @@ def check_memory(
     num_processes: int,
     device: torch.device,
     precision: str,
-) -> None:
-    """Raises ConfigError if the memory that some processes share can't hold a training step of each.
+    checkpoint_activations: bool | Literal["auto"],
+) -> bool:
+    """Returns whether to checkpoint activations, which `auto` does where memory would lack otherwise.
 
     Args:
         phases: the stages that train in each phase of the run.
         precision: the trainer's; half of the bytes are assumed for one of 16 bits, as some values keep 32.
+
+    Raises:
+        ConfigError: the memory that some processes share can't hold a training step of each.
     """
     spec, is_half = backbone.input_spec, "16" in precision
     available, own = memory_bytes(device), spec.input_bytes
@@ -107,13 +130,25 @@ def check_memory(
             got=size,
             fix="Use a smaller one.",
         )
-    # A head alone may read stored features.
-    each = own + activation_bytes(backbone, phases) if any(phases) else 4 * backbone.num_features
-    each = each // 2 if is_half else each
     resident = size.resident_bytes // 2 if is_half and precision.endswith("true") else size.resident_bytes
-    needed = num_processes * (resident + batch_size * each)
+
+    def bytes_of_each(of_stages: Callable[[Backbone, Sequence[Collection[str]]], int]) -> int:
+        # A head alone may read stored features.
+        each = own + of_stages(backbone, phases) if any(phases) else 4 * backbone.num_features
+        return each // 2 if is_half else each
+
+    def step_bytes(each: int) -> int:
+        return num_processes * (resident + batch_size * each)
+
+    each = bytes_of_each(activation_bytes)
+    is_enough = step_bytes(each) <= available
+    if checkpoint_activations is False or not any(phases) or (is_enough and checkpoint_activations == "auto"):
+        is_checkpointed = False
+    else:
+        is_checkpointed, each = True, bytes_of_each(checkpointed_bytes)
+    needed = step_bytes(each)
     if needed <= available:
-        return
+        return is_checkpointed
     fitting = int((available / num_processes - resident) // each)
     fix = f"Use data.batch_size={fitting} or less" if fitting >= 1 else "Use a smaller model"
     raise ConfigError(
@@ -121,7 +156,8 @@ def check_memory(
         f"a step takes at least {bytes_text(needed)} ({bytes_text(each)} of each {spec.kind}, {bytes_text(resident)} "
         f"of parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
         got=batch_size,
-        fix=f"{fix}, or freeze more stages.",
+        fix=f"{fix}, {'' if is_checkpointed or not any(phases) else 'trainer.checkpoint_activations=auto, '}"
+        "or freeze more stages.",
     )
 
 
