@@ -1,12 +1,18 @@
 """Steps of the head alone, taken beside Lightning's loop."""
 
 from functools import partial
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from regraft.core.types import EpochBatch
-from regraft.training.head_loop import train_steps
+from regraft.tasks import TASKS
+from regraft.training import head_loop
+from regraft.training.head_loop import HeadLoop, train_steps
+from regraft.training.losses.classification import CrossEntropy
+from regraft.training.module import TransferModule
 
 
 class Calibrated(nn.Module):
@@ -43,3 +49,28 @@ def test_a_parameter_without_a_gradient_doesnt_keep_those_beside_it_from_trainin
     assert head.log_scale.item() == 0
     assert bool((head.bias != 0).all())
     assert bool((head.weight != 0).all())
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 1.0])])
+def test_the_loss_after_a_closed_form_is_the_same_in_blocks(monkeypatch, weights):
+    head, loss = nn.Linear(4, 3), CrossEntropy(num_classes=3, class_counts=[3, 2, 2], class_weights=[1.0, 2.0, 3.0])
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(7)
+    batch = {"features": torch.randn(7, 4, generator=generator), "targets": rows % 3, "indices": rows, "steps": [rows]}
+    of_module = SimpleNamespace(head=head, loss=loss, task=TASKS["classification"], _penalty=lambda: torch.tensor(0.25))
+    of_module.weights_of = lambda indices: None if weights is None else weights[indices]
+
+    def loss_of(features, targets, indices):
+        logits, given = head(features), [] if weights is None else [weights[indices]]
+        return loss(logits, targets, *given) + 0.25, logits
+
+    loop = HeadLoop(loss_of, of_module.task.predicted)
+    loop._batch = batch
+    whole = loop.last_step()
+    monkeypatch.setattr(head_loop, "_BLOCK", 3)
+    in_blocks = loop.last_step(partial(TransferModule._loss_in_blocks, of_module))
+    assert torch.allclose(whole[0], in_blocks[0])
+    for one, other in zip(whole[1:], in_blocks[1:], strict=True):
+        assert torch.equal(one, other)
+    in_blocks[0].backward()  # as Lightning does
+    assert head.weight.grad is None

@@ -3,7 +3,7 @@
 What Lightning does around each batch takes longer than a linear head's step, so it is done once an epoch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,6 +24,10 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 LossOf = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From features (batch, num_features), targets and indices (batch,) to the mean loss and the logits."""
+LossInBlocks = Callable[[Iterable[tuple[Tensor, Tensor, Tensor]]], tuple[Tensor, Tensor]]
+"""From blocks of the same to the mean loss of them all and the predictions, without a gradient."""
+_BLOCK = 16_384
+"""Samples whose loss without a gradient is computed at once."""
 
 
 class StepLog(NamedTuple):
@@ -155,13 +159,21 @@ class HeadLoop:
         assert self._batch is not None, "begin() comes first"
         return self._batch["features"], self._batch["targets"], self._batch["indices"]
 
-    def last_step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns loss, logits (batch, num_classes), targets and indices (batch,) of the step that Lightning takes."""
+    def last_step(self, in_blocks: LossInBlocks | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns loss, predictions, targets and indices, (batch,), of the step that Lightning takes.
+
+        Args:
+            in_blocks: where the loss has no gradient, what it is of many samples.
+        """
         assert self._batch is not None, "begin() comes first"
-        rows = self._batch["steps"][-1]
-        targets, indices = self._batch["targets"][rows], self._batch["indices"][rows]
-        loss, logits = self._loss_of(self._batch["features"][rows], targets, indices)
-        return loss, logits, targets, indices
+        batch, rows = self._batch, self._batch["steps"][-1]
+        targets, indices = batch["targets"][rows], batch["indices"][rows]
+        if in_blocks is not None and len(rows) > _BLOCK:
+            parts = rows.split(_BLOCK)
+            blocks = ((batch["features"][part], batch["targets"][part], batch["indices"][part]) for part in parts)
+            return *in_blocks(blocks), targets, indices
+        loss, logits = self._loss_of(batch["features"][rows], targets, indices)
+        return loss, self._predict(logits.detach()), targets, indices
 
     def end(self) -> None:
         """Restores the number of threads and releases the features."""

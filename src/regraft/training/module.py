@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -144,7 +144,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             DivergedError: the loss isn't finite, and such batches aren't skipped.
         """
         if "steps" in batch:
-            loss, logits, targets, indices = self._head_loop.last_step()
+            is_fitted = isinstance(self.trainer.optimizers[0], ClosedForm)
+            loss, predictions, targets, indices = self._head_loop.last_step(self._loss_in_blocks if is_fitted else None)
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
@@ -157,13 +158,14 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             if share is not None:
                 return self._step_on_share(*share, logits, targets, indices, weights)
             loss, logits = self._loss_of(logits, targets, indices, weights)
+            predictions = self.task.predicted(logits.detach())
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
         true = self.task.true(targets)
-        self.train_metrics.update(loss.detach() * len(true), self.task.predicted(logits.detach()), true)
+        self.train_metrics.update(loss.detach() * len(true), predictions, true)
         return loss
 
     def _uneven_share(self, step: int, indices: Tensor, weights: Tensor | None) -> tuple[int, int] | None:
@@ -221,6 +223,20 @@ class TransferModule(QuickHookNames, pl.LightningModule):
 
     def _loss_on_features(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets, indices)
+
+    @torch.no_grad()
+    def _loss_in_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss after a closed form's step, and the predictions, from all features in blocks.
+
+        The loss is only logged, so that its gradient, which Lightning asks for, needn't reach the weights.
+        """
+        totals, predictions = [], []
+        for features, targets, indices in blocks:
+            logits, weights = self.head(features), self.weights_of(indices)
+            totals.append(torch.stack(self.loss.total(logits, targets, *([] if weights is None else [weights]))))
+            predictions.append(self.task.predicted(logits))
+        summed, divisor = torch.stack(totals).sum(0)
+        return (summed / divisor + self._penalty()).requires_grad_(), torch.cat(predictions)
 
     def _loss_of(
         self, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None = None

@@ -69,9 +69,10 @@ class ClassCriterion:
 
     def __init__(self, images: TrainingImages) -> None:
         self.labels = images.labels[images.scored]
-        groups = torch.arange(len(images.labels)) if images.groups is None else images.groups
         # Of each class, the number of groups that have it.
-        of_classes = torch.stack([images.labels, groups]).unique(dim=1)[0]
+        of_classes = (
+            images.labels if images.groups is None else torch.stack([images.labels, images.groups]).unique(dim=1)[0]
+        )
         counts = torch.bincount(of_classes, minlength=len(images.class_weight))
         is_known = (counts[self.labels] > 1) & images.can_leave_out
         self.weight = torch.where(is_known, images.weight[images.scored], 0.0)
