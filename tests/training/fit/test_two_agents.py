@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import regraft
+from helpers.noted_batches import noted
 from helpers.small import without
 from regraft.runs.folder import Run
 
@@ -20,6 +21,7 @@ EXACT = [
     *("data.fraction=0.14", "model.batch_norm=false", "head=linear", "trainer=cpu", "trainer.precision=64-true"),
     *("trainer.max_epochs=4", "trainer.enable_progress_bar=false", "features.cache=off", "report=off"),
 ]
+NOTING = ["+callbacks.noting._target_=helpers.noted_batches.NoteBatches", "trust=[helpers.noted_batches]"]
 
 
 def two_agents(words: list[str], *options: str) -> list[int]:
@@ -33,7 +35,10 @@ def two_agents(words: list[str], *options: str) -> list[int]:
         agent += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", f"--rdzv-id={port}"]
         with Path(f"agent{node}.log").open("w") as log:
             command = [*agent, "--local-addr=127.0.0.1", "-m", "regraft", *words]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            places = os.pathsep.join(
+                [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            )
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": places}
             started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment))
     return [agent.wait(timeout=300) for agent in started]
 
@@ -47,9 +52,13 @@ def largest_difference(one: Run, other: Run) -> float:
     "strategy", [name if name == "gradual" else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
 )
 def test_two_machines_train_as_one_process(strategy):
-    words = [*EXACT, f"freezing={strategy}", *(["freezing.until=conv2"] if strategy == "up_to" else [])]
+    words = [*EXACT, *NOTING, f"freezing={strategy}", *(["freezing.until=conv2"] if strategy == "up_to" else [])]
     assert two_agents(["train", *words, "data.batch_size=8", "hydra.run.dir=two"]) == [0, 0]
+    batches = noted([0, 1])
+    for rank in (0, 1):
+        Path(f"batches-{rank}.csv").unlink()
     one = regraft.train([*words, "data.batch_size=16"])
+    assert noted([0]) == batches
     assert largest_difference(one, Run(Path("two").resolve())) < 1e-12
 
 
