@@ -117,6 +117,7 @@ class Group:
 
         if dist.is_initialized():  # by the first of two fits
             return
+        self.gather("process group", None)  # torch would wait for a process that has failed
         dist.init_process_group(
             dist.Backend.default_device_backend_map.get(device.type, "gloo"),
             store=self._store,

@@ -111,7 +111,7 @@ def fit_once(
     _settle_process(trainer)
     has_begun = checkpoint is not None or checked.refit is not None
     if not has_begun:
-        settle_as_before(config, parts.module, provenance.config_before(run, session))
+        settle_as_before(config, parts.module, _config_before(group, run, session))
     memory_format, trial = settled_format(config, parts, plan, has_begun=has_begun)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
@@ -147,6 +147,16 @@ def fit_once(
     _run_lightning(trainer, parts.module, data, ckpt_path, run, is_ended_by_first=group is None)
     laps.end("training")
     return Fitted(parts, data, summary)
+
+
+def _config_before(group: Group | None, run: Run, session: Session) -> dict[str, Any]:
+    """Returns `provenance.config_before`, as the first process finds it: it has the session, and adds it soon."""
+    if group is not None and not group.is_first:
+        return dict(group.take("config before"))
+    found = provenance.config_before(run, session)
+    if group is not None:
+        group.give("config before", found)
+    return found
 
 
 def _shared_plan(
