@@ -66,7 +66,9 @@ class DecoderProcess:
             answer = json.loads(connection.recv_bytes())
             if "error" in answer:
                 raise RejectedPhotoError(answer["status"], answer["error"])
-            return np.frombuffer(bytearray(connection.recv_bytes()), np.uint8).reshape(answer["shape"])
+            pixels = np.empty(answer["shape"], np.uint8)
+            connection.recv_bytes_into(pixels.data.cast("B"))
+            return pixels
         except (EOFError, OSError) as error:
             if self._is_closed:
                 raise RejectedPhotoError(503, "The server is shutting down.") from error
