@@ -74,6 +74,17 @@ def test_the_probabilities_of_networks_with_backbones_of_their_own_are_averaged(
     assert Path("ensemble.onnx").is_file(), exported
 
 
+@pytest.mark.slow
+def test_onnx_runtime_computes_an_ensemble_of_networks(small_run: Run) -> None:
+    pytest.importorskip("onnxscript")
+    made = make_ensemble([small_run, changed(small_run, "trained", "")], Path("made").resolve(), [])
+    model, fast = trained_model(made.path, device=torch.device("cpu")), trained_model(made.path, engine="onnx")
+    spec = model.input_spec
+    images = torch.randint(0, 256, (3, spec.num_channels, spec.image_size, spec.image_size), dtype=torch.uint8)
+    torch.testing.assert_close(fast.probabilities(images), model.probabilities(images), atol=1e-5, rtol=1e-4)
+    assert fast.engine.path == Path(f"{made.best_ckpt}.onnx")
+
+
 @pytest.mark.parametrize("name", list(TASKS))
 def test_mean_logits_have_the_mean_outputs(name: str) -> None:
     task = TASKS[name]

@@ -168,3 +168,9 @@ def test_a_run_is_predicted_by_the_command_and_from_python(
     )
     assert code == 0
     assert "Computed by ONNX Runtime" in out
+
+
+def test_what_onnx_runtime_cant_run_is_said_in_a_sentence() -> None:
+    signature = colour_model().reader.signature(preprocessing=False)
+    with pytest.raises(ConfigError, match=r"^format=onnx: ONNX Runtime can't run this network \(.*torch_export"):
+        onnx.runner(b"damaged", signature)

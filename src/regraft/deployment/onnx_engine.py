@@ -69,8 +69,8 @@ def with_onnx(model: Classifier, tell: Callable[[str], None] = lambda step: None
     path, signature = Path(f"{model.checkpoint}.onnx"), model.reader.signature(preprocessing=False)
     try:
         key = _key(model)
-    except UnreadableSourceError as error:
-        log.warning("engine=onnx: the exported network can't be kept: %s", error)
+    except UnreadableSourceError:
+        log.warning("engine=onnx: the exported network isn't kept, as the source of its code can't be read.")
         key = None
     content = _kept(path, key) if key is not None else None
     is_kept = content is not None

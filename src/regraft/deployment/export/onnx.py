@@ -106,7 +106,11 @@ def runner(content: bytes, signature: Signature) -> Runner:
     options.intra_op_num_threads = torch.get_num_threads()
     # An idle thread would keep a core from those that decode the next inputs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an operator that it lacks; its errors have no common class
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError("format=onnx", f"ONNX Runtime can't run this network ({reason})", fix=_ELSE) from error
 
     def run(batch: Tensor) -> Tensor:
         given = zip(signature.names, signature.arguments(batch), strict=True)
