@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from regraft.core.image_spec import ImageSpec
     from regraft.core.input_spec import InputSpec
+    from regraft.core.pixel_format import PixelFormat
     from regraft.core.text_spec import TextSpec
     from regraft.core.types import Backbone
     from regraft.data.datamodule import DataModule
+    from regraft.data.images.decoding import decode_image
     from regraft.data.images.samples import ArrayImages, FileImages
     from regraft.data.images.transforms.augment import Augment
     from regraft.data.sources.base import Source, Splits
@@ -45,10 +47,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "regraft.core.image_spec": ("ImageSpec",),
     "regraft.core.input_spec": ("InputSpec",),
+    "regraft.core.pixel_format": ("PixelFormat",),
     "regraft.core.text_spec": ("TextSpec",),
     "regraft.core.types": ("Backbone",),
     "regraft.data.datamodule": ("DataModule",),
     "regraft.data.images.transforms.augment": ("Augment",),
+    "regraft.data.images.decoding": ("decode_image",),
     "regraft.data.images.samples": ("ArrayImages", "FileImages"),
     "regraft.data.sources.base": ("Source", "Splits"),
     "regraft.deployment.classifier": ("Classifier",),
@@ -77,30 +81,11 @@ __all__ = [
     "DataModule",
     "FileImages",
 ]
-__all__ += [
-    "Focal",
-    "FreezingCallback",
-    "FreezingStrategy",
-    "Gradual",
-    "ImageSpec",
-    "InputSpec",
-    "LastStages",
-    "Layerwise",
-]
-__all__ += ["Leaderboard", "LinearProbe", "NoFreezing", "Run", "Source", "Splits", "TextSpec", "TrainingPoint"]
-__all__ += [
-    "TransferModule",
-    "UpTo",
-    "auto",
-    "backbone",
-    "compare",
-    "efficientnet_lite0",
-    "ensemble",
-    "evaluate",
-    "export",
-    "load",
-]
-__all__ += ["probe", "reproduce", "resume", "train"]
+__all__ += ["Focal", "FreezingCallback", "FreezingStrategy", "Gradual", "ImageSpec", "InputSpec", "LastStages"]
+__all__ += ["Layerwise", "Leaderboard", "LinearProbe", "NoFreezing", "PixelFormat", "Run", "Source", "Splits"]
+__all__ += ["TextSpec", "TrainingPoint", "TransferModule", "UpTo"]
+__all__ += ["auto", "backbone", "compare", "decode_image", "efficientnet_lite0", "ensemble", "evaluate", "export"]
+__all__ += ["load", "probe", "reproduce", "resume", "train"]
 
 _Overrides = str | Sequence[str] | Mapping[str, Any]
 

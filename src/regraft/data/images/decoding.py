@@ -22,10 +22,11 @@ from regraft.data.shards.member import Member
 
 ImagePath = str | Path | Member
 """Where an image lies: in a file, or inside a tar file."""
+_RGB = PixelFormat()
 
 
 def decode_image(
-    path: ImagePath, pixel_format: PixelFormat, expected_hash: bytes | None = None, least_side: int | None = None
+    path: ImagePath, pixel_format: PixelFormat = _RGB, expected_hash: bytes | None = None, least_side: int | None = None
 ) -> Tensor:
     """Returns the image in a file, upright, (num_channels, height, width), uint8; of an animation, the first frame.
 
