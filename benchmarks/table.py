@@ -1,9 +1,10 @@
 """Seconds and memory of a table of many rows: read by pandas, read and resolved here, and up to the samples of a run.
 
-    python benchmarks/table.py --rows 1000000
+    python benchmarks/table.py --rows 1000000 --peer PYTHON
 
-writes a table and as many small images below a scratch folder, and measures each case in a process of its own. The last
-case decodes every image once, as the first run on new files does, and then again from what was kept.
+writes a table and as many small images below a scratch folder, and measures each case in a process of its own. `samples`
+decodes every image once, as the first run on new files does, and then again from what was kept. `texts` has the same
+table, whose paths are texts to it, and no files to look at.
 """
 
 import argparse
@@ -63,30 +64,46 @@ def samples(folder: Path) -> object:
     return TableSource(path=str(folder / "labels.csv")).splits()
 
 
-CASES: dict[str, Callable[[Path], object]] = {"pandas.read_csv": by_pandas, "rows": rows, "samples": samples}
+def texts(folder: Path) -> object:
+    """Does all that comes before a run's first batch for a table of texts, without the model."""
+    from regraft.data.sources.text_table import TextTableSource
+
+    return TextTableSource(path=str(folder / "labels.csv"), text="path").splits()
+
+
+CASES: dict[str, Callable[[Path], object]] = {
+    "pandas.read_csv": by_pandas,
+    "rows": rows,
+    "samples": samples,
+    "samples, again": samples,
+    "texts": texts,
+}
 
 
 def main() -> None:
     """Prints a line for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--peer", default=sys.executable, help="the Python that has pandas")
     parser.add_argument("--child", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         kept = CASES[given.child](given.scratch)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - started_cpu
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{given.child:18} {seconds:8.1f} s {after / 1024:8.0f} MB at most ({before / 1024:.0f} before)")
+        memory = f"{after / 1024:8.0f} MB at most ({before / 1024:.0f} before)"
+        print(f"{given.child:18} {seconds:8.1f} s {cpu:8.1f} CPU s {memory}", flush=True)
         del kept
         return
     with tempfile.TemporaryDirectory() as scratch:
         write(Path(scratch), given.rows)
         environment = os.environ | {"REGRAFT_CACHE": f"{scratch}/cache"}
-        for case in (*CASES, "samples"):
-            command = [sys.executable, __file__, "--child", case, "--scratch", scratch]
+        for case in CASES:
+            python = given.peer if case == "pandas.read_csv" else sys.executable
+            command = [python, __file__, "--child", case, "--scratch", scratch]
             subprocess.run(command, env=environment, check=False)
 
 
