@@ -219,13 +219,17 @@ class EvalBatches(Sampler[BatchKey]):
             yield BatchKey(0, step, indices, indices)
 
 
+_MORE = "Take more of the data: data.fraction, data.shots, data.val_fraction and data.test_fraction."
+
+
 def too_few(kind: str, num_samples: int, num_processes: int) -> ConfigError:
     """Returns the error of a split with fewer samples than there are processes."""
+    if not num_samples:
+        return ConfigError("data", f"there is no {kind} sample", fix=_MORE)
     return ConfigError(
         "data",
         f"{num_samples} {kind} samples can't feed {num_processes} processes",
-        fix=f"Use {num_samples} processes or fewer, such as trainer.devices=1, or more of the data: data.fraction, "
-        "data.shots, data.val_fraction and data.test_fraction.",
+        fix=f"Use {num_samples} processes or fewer, such as trainer.devices=1. {_MORE}",
     )
 
 

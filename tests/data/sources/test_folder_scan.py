@@ -8,7 +8,7 @@ from regraft.data.images.file_reading.kinds import is_image
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.tree import FileKind, Tree
 
-KIND = FileKind("image", {"jpg", "png"}, "jpg", is_image)
+KIND = FileKind("image", {"jpg", "png"}, "jpg", is_image, "table")
 
 
 @pytest.fixture
@@ -185,6 +185,9 @@ def test_classes_may_have_a_splits_word_in_their_names(tmp_path: Path, names: st
         ("bottle/train/good bottle/test/good nut/train/good nut/test/good", "splits_in_classes"),
         ("fold1/cat fold1/dog fold2/cat fold2/dog", "classes_in_doubt"),
         ("color/a color/b color/c gray/a gray/b gray/c", "classes_in_doubt"),
+        ("original/cat original/dog augmented/cat augmented/dog", "classes_in_doubt"),
+        ("cat dog thumbnails/cat thumbnails/dog", "copy_of_classes"),
+        ("labeled/cat labeled/dog unlabeled", "unlabelled_beside"),
         ("fold1/img/mug fold1/img/pen fold2/img/mug fold2/img/pen", "classes_in_doubt"),
         ("test bus car", "no_train"),
         ("train/cat training_set/cat", "split_twice"),
@@ -225,6 +228,42 @@ def test_the_folder_that_holds_the_splits_is_named(tmp_path: Path) -> None:
     (error,) = made(tmp_path, "flowers/train/cat flowers/test/cat").errors
 
     assert error.sentence.endswith(f"in which there are test, train. Use data.root={tmp_path}/flowers.")
+
+
+@pytest.mark.parametrize(
+    ("folders", "place", "inner"),
+    [
+        ("data/raw/final/cat data/raw/final/dog", "data/raw/final", "cat, dog"),
+        ("Photos/Rome Photos/Dogs", "Photos", "Dogs, Rome"),
+        ("birds/images/001.gull birds/images/002.tern", "birds/images", "001.gull, 002.tern"),
+    ],
+)
+def test_the_folder_that_holds_the_classes_is_named(tmp_path: Path, folders: str, place: str, inner: str) -> None:
+    (error,) = made(tmp_path, folders).errors
+
+    assert error.sentence.endswith(f"in which there are {inner}. Use data.root={tmp_path}/{place}.")
+
+
+def test_a_table_beside_the_only_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").touch()
+    (error,) = made(tmp_path, "images").errors
+
+    assert error.sentence.endswith(f"If the labels are in the table: data=table data.path={tmp_path}/labels.csv.")
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("cat.0 cat.1 dog.0 dog.1 Cat.2 dog.2 dog.3 cat.3", "begin with cat, dog; if these are the classes, move each"),
+        ("IMG_1 IMG_2 IMG_3", "It holds 3 images outside of class folders."),
+    ],
+)
+def test_files_without_class_folders_are_described(tmp_path: Path, names: str, sentence: str) -> None:
+    (tmp_path / "train").mkdir()
+    for name in names.split():
+        (tmp_path / "train" / f"{name}.jpg").touch()
+
+    assert sentence in read(tmp_path).errors[0].sentence
 
 
 @pytest.mark.parametrize("test", ["test", "test/unknown", "test/test", "Test_images/images"])

@@ -31,7 +31,7 @@ EXTENSIONS = frozenset(
 )
 """Extensions of images that Pillow decodes, HEIC with pillow-heif."""
 
-IMAGES = FileKind("image", EXTENSIONS, "jpg", is_image)
+IMAGES = FileKind("image", EXTENSIONS, "jpg", is_image, "table")
 
 
 class FolderSource(ClassFolders):

@@ -13,6 +13,7 @@ from regraft.data.findings import Finding, items_of
 from regraft.data.images.file_reading.kinds import NUM_BYTES
 from regraft.data.sources import layout
 from regraft.data.sources.box_layouts import CUT_OUT, box_layout
+from regraft.data.sources.class_doubts import class_doubts
 from regraft.data.sources.tree import ALL_ARE_CLASSES, NAME_THE_SPLITS, FileKind, Tree, class_errors
 
 _KINDS = {
@@ -37,8 +38,8 @@ def scan(root: Path, kind: FileKind, splits: dict[str, str] | None = None) -> Tr
     for split in layout.SPLITS:
         if split in tree.folders and not (splits is None and split == "test" and scanner.take_unlabelled()):
             scanner.add_classes(split)
-    if splits is None:
-        scanner.require_classes()
+    if splits is None and tree.folders == {"train": ""}:
+        tree.errors.extend(class_doubts(tree))
     tree.errors.extend(class_errors(tree))
     boxes = box_layout(root, tree.folders.values()) if tree.errors and kind.noun == "image" else ""
     if boxes:  # what the folders lack as classes doesn't help then
@@ -167,35 +168,6 @@ class _Scanner:
             classes[name] = sorted(classes.get(name, []) + images)
             folders[name] = class_folder
         tree.classes[split] = dict(sorted(classes.items()))
-
-    def require_classes(self) -> None:
-        """Notes an error if the folders that are read as classes, of a root without splits, may be something else."""
-        tree = self._tree
-        if tree.folders != {"train": ""}:
-            return
-        below = {
-            folder: {path.removeprefix(folder + os.sep).rpartition(os.sep)[0] for path in tree.classes["train"][name]}
-            for name, folder in tree.class_folders["train"].items()
-        }
-        inner = layout.subfolders_of({name: paths for name, paths in below.items() if paths})
-        if not inner:
-            return
-        names, subfolders = list(inner), sorted(next(iter(inner.values())))
-        if len(names) == 1 and len(layout.layout_of(subfolders).folders) > 1:
-            sentence = f"{tree.root} holds nothing but {names[0]}, in which there are {listed(subfolders)}. "
-            self._refuse("splits_below", f"{sentence}Use data.root={tree.root / names[0]}.", names)
-        elif all(len(layout.layout_of(each).folders) > 1 for each in inner.values()):
-            sentence = (
-                f"{tree.root} has {listed(subfolders)} in each class ({listed(names)}); {tree.kind.expected}. Move "
-                "them, or take all as one split with data.splits.train=."
-            )
-            self._refuse("splits_in_classes", sentence, names)
-        elif layout.is_ambiguous(inner):
-            sentence = (
-                f"{tree.root} has {listed(names)}, each of which has {listed(subfolders)}, so they may be splits or "
-                f"copies and not classes. {NAME_THE_SPLITS}, or {ALL_ARE_CLASSES}."
-            )
-            self._refuse("classes_in_doubt", sentence, names)
 
     def images_of(self, class_folder: str) -> list[str]:
         """Returns the images in a class folder, at any depth; enters each folder once, links last."""

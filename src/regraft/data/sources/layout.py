@@ -33,7 +33,14 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PARTS = frozenset({"batch", "dev", "eval", "evaluation", "fold", "gallery", "holdout", "part", "query", "subset"})
 """Words of folders that divide the images of a data set, but not into these splits."""
-_UNKNOWN = frozenset({"all", "unclassified", "unknown", "unlabeled", "unlabelled"})
+_COPIES = frozenset(
+    {
+        *("aug", "augmented", "augmentation", "backup", "copy", "cropped", "enhanced", "original", "originals"),
+        *("preprocessed", "processed", "raw", "resized", "thumbnails", "thumbs", "unprocessed"),
+    }
+)
+"""Words of folders that hold the same images as others, made or not made in some way."""
+_UNKNOWN = frozenset({"all", "unclassified", "unknown", "unlabeled", "unlabelled", "unsorted"})
 _MANY = 3
 
 # Folders of file managers, trash cans, network disks, packages and logs.
@@ -94,9 +101,15 @@ def names_split(name: str, split: str | None = None) -> bool:
 
 
 def is_a_part(name: str) -> bool:
-    """Whether a folder's name has a word that folds, parts or splits have."""
+    """Whether a folder's name has a word that folds, parts, splits or copies of them have."""
     words = _words(name)
-    return not _PARTS.isdisjoint(words) or any(_split_in(word) for word in words) or "set" in words
+    return not (_PARTS | _COPIES).isdisjoint(words) or any(_split_in(word) for word in words) or "set" in words
+
+
+def says_unlabelled(name: str) -> bool:
+    """Whether a folder's name says that what it holds isn't labelled: `unlabeled`, `unknown_images`."""
+    words = set(_words(name))
+    return bool(words & _UNKNOWN) and words <= _UNKNOWN | _CONTENT
 
 
 def says_images(name: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-TEXTS = FileKind("text", frozenset({"txt", "text", "md"}), "txt", is_text)
+TEXTS = FileKind("text", frozenset({"txt", "text", "md"}), "txt", is_text, "text_table")
 
 
 class TextFolderSource(ClassFolders):

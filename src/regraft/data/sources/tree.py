@@ -1,7 +1,8 @@
 """The content of a data folder: splits, classes, files, and what is ignored; checks of roots and URLs. No torch."""
 
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,17 +11,20 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from regraft.core.errors import MissingFileError, listed
-from regraft.data.findings import Finding, Item, items_of, readable
+from regraft.data.findings import Finding, Item, counted, items_of, readable
 from regraft.data.images.file_reading.kinds import NUM_BYTES, counted_kinds
 from regraft.data.tables.reading import SUFFIXES
 
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_START = re.compile(r"[^\W\d_]+")
+_WITHOUT_CLASSES = " Add them, remove the folder, or name the other splits alone, as in data.splits.train={}."
 _OF_LAYOUT = frozenset(
     {
         *("no_train", "no_classes", "split_twice", "split_and_class", "split_or_class", "split_in_doubt"),
         *("splits_below", "splits_in_classes", "classes_in_doubt", "class_sets", "boxes"),
+        *("table_beside", "copy_of_classes", "unlabelled_beside"),
     }
 )
 """Codes of errors with which the classes and splits that were found may be something else."""
@@ -35,12 +39,14 @@ class FileKind:
         extensions: in lower case without the dot.
         example: one of them.
         is_one: whether a file without an extension is one, by its first bytes.
+        table: the data config of tables of such files or of what is in them.
     """
 
     noun: str
     extensions: Collection[str]
     example: str
     is_one: Callable[[bytes], bool]
+    table: str
 
     @property
     def possessive(self) -> str:
@@ -119,7 +125,9 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
     for split, classes in tree.classes.items():
         folder, folders = tree.root / tree.folders[split], tree.class_folders[split]
         if not classes and not (split == "train" and tree.errors):  # which say what to do
-            fix = _held_instead(folder) if split == "train" else " Add them, or remove the folder."
+            fix = (
+                _held_instead(folder, tree.kind) if split == "train" else _WITHOUT_CLASSES.format(tree.folders["train"])
+            )
             sentence = f"{folder} has no class folders; {tree.kind.expected}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
@@ -150,14 +158,26 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
             yield _unknown_classes(tree, split, unknown)
 
 
-def _held_instead(folder: Path) -> str:
-    """Returns a sentence on the archives or tables that a folder without classes holds, empty if it has none."""
+def tables_in(folder: Path) -> list[str]:
+    """Returns the names of the tables in a folder, sorted."""
+    names = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet")))
+
+
+def _held_instead(folder: Path, kind: FileKind) -> str:
+    """Returns a sentence on the archives, tables or files that a folder without classes holds, empty without them."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     archives = [readable(name) for name in names if name.lower().endswith(_ARCHIVES)]
-    tables = [name for name in names if name.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
     if archives:
         return f" Unpack {listed(archives)}."
-    return f" Or use the table there: data=table data.path={readable(str(folder / tables[0]))}." if tables else ""
+    if tables := tables_in(folder):
+        return f" Or use the table there: data={kind.table} data.path={readable(str(folder / tables[0]))}."
+    files = [name for name in names if name.rpartition(".")[2].lower() in kind.extensions]
+    starts = Counter(found[0].lower() for name in files if (found := _START.match(name)))
+    if 1 < len(starts) <= len(files) / 4:
+        begins = f" The names of its {kind.noun}s begin with {listed(sorted(starts))}"
+        return f"{begins}; if these are the classes, move each into a folder of its own."
+    return f" It holds {counted(len(files), kind.noun)} outside of class folders." if files else ""
 
 
 def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:

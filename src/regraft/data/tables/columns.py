@@ -34,7 +34,7 @@ _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "present": (("confidence", "present", "is_present"),),
 }
 """Names that columns are found by, the more certain ones first; only their letters and digits count, without case."""
-_FILE_NAME = re.compile(r"\.(jpe?g|png|gif|bmp|tiff?|webp)$", re.IGNORECASE)
+_FILE_NAME = re.compile(r"\.(jpe?g|png|gif|bmp|tiff?|webp)(\s+\S+)?$", re.IGNORECASE)
 _MIN_WORDS = 3
 """Mean number of words of a cell in a column of texts."""
 _NUMBERS_ROWS = re.compile(r"unnamed:\d+|index|level\d+|indexlevel\d+|")
@@ -140,7 +140,9 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
         if any(_FILE_NAME.search(name) for name in table.columns):
-            fix = f"Its first line is a row: put a header before it, such as {role},label."
+            fix = (
+                f"Its first line is a row: put a header before it, such as {role},label, and commas between the cells."
+            )
         if role == "image" and holds_texts(table):
             fix += " Texts are data=text_table."
         errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))

@@ -1,6 +1,7 @@
 """Findings about a scanned folder (ignored files, links, names), and about the numbers of images per class."""
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -8,13 +9,15 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from regraft.core.errors import listed
-from regraft.data.findings import Finding, Item, Wording, items_of
+from regraft.data.findings import Finding, Item, Wording, items_of, readable
 from regraft.data.images.file_reading.kinds import is_image, is_raw_photo, kind_of
 from regraft.data.sources.tree import Tree
 
+_COPY = re.compile(r"((\s*-\s*|[\s_]+)(copy|kopie|copie|copia)(\s*\(\d+\))?|\s+\(\d+\))$")
 MAX_NAME = 143
 """Bytes of a name that every file system accepts: eCryptfs has fewer than the usual 255."""
 
+_MAX_NAMED = 3
 MAX_PATH = 259
 """Characters of a path that Windows accepts."""
 
@@ -58,8 +61,8 @@ _WORDINGS = {
     ),
     "names_alike": Wording(
         "warning",
-        "Class names that differ in capitals or blanks only",
-        "Each is a class of its own here, and one folder on macOS or Windows. Merge or rename them.",
+        "Class names that differ in capitals, blanks or the ending of a copy only",
+        "Each is a class of its own here; names that differ in capitals alone are one folder elsewhere. Merge or rename them.",
     ),
     "long_name": Wording(
         "warning",
@@ -97,7 +100,13 @@ def tree_findings(tree: Tree) -> list[Finding]:
         "link_leaves_root": _leaving_links(tree),
         **_names(tree),
     }
-    return errors + [_WORDINGS[code].finding(code, f"{len(each):,}", each) for code, each in items.items() if each]
+    return errors + [_WORDINGS[code].finding(code, _amount(each), each) for code, each in items.items() if each]
+
+
+def _amount(items: Sequence[Item]) -> str:
+    """Returns how many there are, with the names of a few."""
+    names = [readable(path) for item in items for path in item.paths]
+    return f"{len(items):,}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
 
 
 def _kinds_of_others(tree: Tree) -> tuple[list[Item], list[Item], list[Item]]:
@@ -138,7 +147,7 @@ def _names(tree: Tree) -> dict[str, Sequence[Item]]:
     folders = [folder for folders in tree.class_folders.values() for folder in folders.values()]
     alike: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
-        alike[unicodedata.normalize("NFC", folder).casefold().strip()].append(folder)
+        alike[_COPY.sub("", unicodedata.normalize("NFC", folder).casefold().strip())].append(folder)
     paths = [path for split in tree.classes for path in tree.paths(split)] + folders
     rules: dict[str, Callable[[str], bool]] = {
         "long_name": _is_long,
