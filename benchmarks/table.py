@@ -2,9 +2,9 @@
 
     python benchmarks/table.py --rows 1000000 --peer PYTHON
 
-writes a table and as many small images below a scratch folder, and measures each case in a process of its own. Before its
-first batch, a run on new files decodes every image once (`samples`), and a later one takes what was kept. `texts` has
-the same table, whose paths are texts to it, and no files to look at.
+writes a table and as many small images below a scratch folder, and measures each case in a process of its own. Before
+its first batch, a run on new files decodes every image once (`samples`), and a later one takes what was kept. `texts`
+has the same table, whose paths are texts to it, and no files to look at.
 """
 
 import argparse

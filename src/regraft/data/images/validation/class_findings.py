@@ -62,7 +62,7 @@ _WORDINGS = {
     "names_alike": Wording(
         "warning",
         "Class names that differ in capitals, blanks or the ending of a copy only",
-        "Each is a class of its own here; names that differ in capitals alone are one folder elsewhere. Merge or rename them.",
+        "Each is a class of its own here, and on macOS or Windows capitals make no difference. Merge or rename them.",
     ),
     "long_name": Wording(
         "warning",
