@@ -54,13 +54,14 @@ def between(start: tuple[float, float], end: tuple[float, float]) -> dict[str, f
 
 def regraft_epoch(model: str, photos: Path) -> dict[str, float]:
     """Trains with Regraft in the format that its trial chooses in a longer run."""
+    from regraft.core.startup import take_over_process
+
+    take_over_process()  # as a command does, before it imports torch
     import pytorch_lightning as pl
 
     import regraft
-    from regraft.core.startup import take_over_process
     from regraft.training.preflight import trainer_check
 
-    take_over_process()
     starts: list[tuple[float, float]] = []
 
     class Clock(pl.Callback):
