@@ -97,15 +97,17 @@ def quantised(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-def runner(content: bytes, signature: Signature) -> Runner:
-    """Returns a function that runs a file's content with ONNX Runtime on the CPU, with as many threads as torch."""
+def runner(content: bytes, signature: Signature, num_threads: int = 0) -> Runner:
+    """Returns a function that runs a file's content with ONNX Runtime on the CPU.
+
+    Args:
+        num_threads: 0 for one on each core.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    # An idle thread would keep a core from those that decode the next inputs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = num_threads
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # an operator that it lacks; its errors have no common class
