@@ -188,7 +188,7 @@ def test_completion_in_bash(line, expected, completion, tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
+        ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=fsdp", "trainer=gpu"}),
         ("regraft train optimizer.l", {"optimizer.last_stage_solvers=", "optimizer.lr="}),
         (
             "regraft train optimizer=sgd optimizer.",

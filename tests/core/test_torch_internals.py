@@ -10,6 +10,7 @@ from regraft.core.torch_internals import (
     copy_root_version,
     forward_hooks,
     fused_attention_on_meta,
+    is_view,
     raise_if_a_loader_process_failed,
     require_positive,
     storage_id,
@@ -95,3 +96,8 @@ def test_fused_attention_on_meta_keeps_no_weights():
         torch.nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1)
     assert [tuple(tensor.shape) for tensor in saved] == [(1, 2, 9, 4)] * 3
     assert torch.nn.functional.scaled_dot_product_attention is attend
+
+
+def test_is_view_of_another_tensor():
+    whole = torch.zeros(3, requires_grad=True) * 1
+    assert [is_view(each) for each in (whole, whole[:2], whole[:2].clone())] == [False, True, False]

@@ -18,6 +18,7 @@ __all__ = [
     "copy_root_version",
     "forward_hooks",
     "fused_attention_on_meta",
+    "is_view",
     "raise_if_a_loader_process_failed",
     "require_positive",
     "storage_id",
@@ -28,6 +29,11 @@ __all__ = [
 def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
     """Returns the hooks that run before and after a module's forward, in the order of their registration."""
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether autograd knows a tensor as a view of another one."""
+    return tensor._is_view()
 
 
 def raise_if_a_loader_process_failed() -> None:

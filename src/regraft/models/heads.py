@@ -135,7 +135,7 @@ class Cosine(nn.Module):
             raise ConfigError("head.init", reason, got=init, fix="Use head.init=default or normal.")
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(num_features, num_classes, bias=False)
-        self.scale = nn.Parameter(torch.tensor(float(scale)))
+        self.scale = nn.Parameter(torch.tensor([float(scale)]))
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ WHERE_THINGS_LIE = (
     *("features.cache", "features.dir", "features.max_gb"),
 )
 """Keys that may change in sections that a run keeps, as they don't change its results: paths, loading, storing."""
-# The keys that a choice of trainer (cpu, gpu, ddp) sets; the run keeps the others.
+# The keys that a choice of trainer (cpu, gpu, ddp, fsdp) sets; the run keeps the others.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 _RESETTABLE = ("optimizer", "scheduler")
 # Their rate is a function of the number of steps alone.

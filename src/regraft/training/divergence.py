@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from regraft.core.errors import listed
+from regraft.core.sharded import is_sharded, whole
 from regraft.training.closed_form.optimizer import ClosedForm
 
 _NUM_SHOWN = 16
@@ -48,13 +49,18 @@ def require_finite_weights(module: pl.LightningModule, state: Mapping[str, Tenso
     names = {name for name, _ in module.named_parameters()}
     parameters = [tensor for name, tensor in state.items() if name in names]
     buffers = [tensor for name, tensor in state.items() if name not in names and tensor.is_floating_point()]
-    if get_total_norm(parameters, math.inf).isfinite() and not get_total_norm(buffers, math.inf).isnan():
+    # torch takes no norm of divided tensors together with others, nor the largest number of an empty part.
+    divided = whole(get_total_norm([each for each in parameters if is_sharded(each)]))
+    norm = get_total_norm([each for each in parameters if not is_sharded(each)], math.inf)
+    if divided.isfinite() and norm.isfinite() and not get_total_norm(buffers, math.inf).isnan():
         return
     wrong = [
         name
-        for name, tensor in state.items()
+        for name, tensor in ((name, whole(each)) for name, each in state.items())
         if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
     ]
+    if not wrong:  # the squares of divided ones are too large for a norm
+        return
     what = f"the weights {listed(wrong)} are NaN or infinite after {module.global_step} steps"
     raise _diverged(module, module.global_step, what)
 

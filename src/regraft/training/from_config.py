@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,7 @@ from regraft.models.freezing import FreezingStrategy, Stages, phases
 from regraft.models.from_config import build_head
 from regraft.models.given import require_logits
 from regraft.tasks import TargetSummary, task_of
+from regraft.training.fit.multi_process import is_sharded
 from regraft.training.given import require_scalar
 from regraft.training.losses.classification import weights_by_index
 from regraft.training.optim.parameter_groups import parameter_groups
@@ -27,12 +29,11 @@ CALLBACK_OPTIONS = ("nan", "loss_every_n_steps")
 
 def build_module(config: Config, backbone: Backbone, targets: TargetSummary, record: Config) -> Any:
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
-    from regraft.training.module import TransferModule
-
+    make = _module_class(config)
     head, loss = build_head(config, backbone.num_features, targets), build_loss(config, targets)
     require_logits(head, backbone.num_features, len(targets.names))
     require_scalar(loss, config["task"]["name"], len(targets.names))
-    return TransferModule(
+    return make(
         backbone=backbone,
         head=head,
         loss=loss,
@@ -45,6 +46,16 @@ def build_module(config: Config, backbone: Backbone, targets: TargetSummary, rec
         record=record,
         skips_nan=skips_nan(config),
     )
+
+
+def _module_class(config: Config) -> Callable[..., Any]:
+    if not is_sharded(config["trainer"]):
+        from regraft.training.module import TransferModule
+
+        return TransferModule
+    from regraft.training.hardware.sharding import ShardedModule
+
+    return partial(ShardedModule, sync_batchnorm=config["trainer"].get("sync_batchnorm", False))
 
 
 def build_loss(config: Config, targets: TargetSummary) -> nn.Module:

@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import (
     ProgressBar,
     StochasticWeightAveraging,
 )
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -41,6 +42,7 @@ from regraft.training.callbacks.progress import TrainingProgressBar
 from regraft.training.callbacks.pruning import PruneUnpromising
 from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, ResetState
 from regraft.training.callbacks.signals import StopOnSignal
+from regraft.training.fit.multi_process import is_sharded, num_processes
 from regraft.training.metrics import metric_names
 
 _NEEDED = (
@@ -87,6 +89,7 @@ OWN_KEYS: dict[str, Any] = {
 }
 """Types of the keys that aren't Lightning's."""
 _NOTHING = nullcontext()
+_DOUBLE_PRECISIONS = ("64-true", "64", 64)
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
@@ -171,17 +174,16 @@ def build_trainer(config: Config, **given: Any) -> Any:
     """Returns Lightning's Trainer; ConfigError if it refuses the combination, or the machine lacks the accelerator."""
     node = config["trainer"]
     _require_supported(node)
-    node, strategy = _without_own_keys(node)
-    given |= strategy
+    given |= _strategy(node)
     if node.get("profiler") is None:
         given["profiler"] = _NoProfiler()
-    node = {key: value for key, value in node.items() if key not in given}
+    node = {key: value for key, value in node.items() if key not in (*OWN_KEYS, *given)}
     make = factory(node, "trainer")
     try:
         with warnings.catch_warnings():
             # Lightning would use another precision; it is refused below.
             warnings.filterwarnings("ignore", message=".*precision='16-mixed'.*AMP with fp16 is not supported on CPU")
-            made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
+            made = make(use_distributed_sampler=False, enable_model_summary=False, **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         if not _can_build(node, "accelerator"):
@@ -194,7 +196,7 @@ def build_trainer(config: Config, **given: Any) -> Any:
             raise
         raise ConfigError("trainer", reason) from error
     if made.strategy.root_device.type == "cpu":
-        _require_fit_for_cpu(node, made.num_devices)
+        _require_fit_for_cpu(config["trainer"], made.num_devices)
     return made
 
 
@@ -206,13 +208,20 @@ class _NoProfiler(PassThroughProfiler):
         return _NOTHING
 
 
-def _without_own_keys(node: Config) -> tuple[Config, dict[str, Any]]:
-    """Returns the node with Lightning's keys alone, and the strategy with the time that processes wait, if any."""
-    seconds, is_chosen = node.get("process_timeout"), node.get("strategy", "auto") == "auto" and node["num_nodes"] > 1
-    node = {key: value for key, value in node.items() if key not in OWN_KEYS}
-    if seconds is None or not (is_chosen or node.get("strategy") == "ddp"):
-        return node, {}
-    return node, {"strategy": DDPStrategy(timeout=timedelta(seconds=seconds))}
+def _strategy(node: Config) -> dict[str, Any]:
+    """Returns Lightning's arguments for how processes train together, and for its checkpoints."""
+    seconds, is_ddp = node.get("process_timeout"), node.get("strategy") == "ddp"
+    is_ddp |= node.get("strategy", "auto") == "auto" and node["num_nodes"] > 1
+    timeout = None if seconds is None else timedelta(seconds=seconds)
+    if not is_sharded(node):
+        strategy = {"strategy": DDPStrategy(timeout=timeout)} if is_ddp and timeout is not None else {}
+        return strategy | {"plugins": [CheckpointFiles()]}
+    from regraft.training.hardware.sharding import ShardedStrategy
+
+    found = {"strategy": ShardedStrategy(num_processes(node), timeout), "plugins": [CheckpointFiles()]}
+    if node["precision"] in _DOUBLE_PRECISIONS:  # which Lightning has for this strategy as a plugin alone
+        found |= {"precision": None, "plugins": [CheckpointFiles(), DoublePrecision()]}
+    return found
 
 
 def prepared_device(config: Config) -> Any:

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from regraft.config import compose
@@ -12,12 +13,14 @@ from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings
+from regraft.training.caching import feature_policy
 from regraft.training.caching.feature_policy import (
     full_batch_optimizer,
     limit_of,
     require_full_batch,
     step_level_option,
     why_not_cacheable,
+    why_too_large,
 )
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
@@ -112,3 +115,20 @@ def test_a_step_on_all_features_takes_a_single_process(num_gpus, is_refused, mon
     config = composed("optimizer=ridge", "trainer=ddp")
     with pytest.raises(ConfigErrors, match=r"use trainer\.devices=1") if is_refused else nullcontext():
         require_full_batch(config, backbone, Augment(), [{"only": 0.0, "head": 1.0}])
+
+
+def test_a_step_on_all_features_takes_whole_weights():
+    config = composed("optimizer=ridge", "trainer=fsdp", "trainer.devices=1")
+    backbone = Backbone({"only": nn.Flatten()}, 48, ImageSpec(4))
+    with pytest.raises(ConfigErrors, match=r"use trainer=auto"):
+        require_full_batch(config, backbone, Augment(), [{"only": 0.0, "head": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "depth", "is_too_large"), [("fsdp", 1, True), ("fsdp", 0, False), ("ddp", 1, False)]
+)
+def test_frozen_stages_that_no_device_holds_are_not_computed_by_one(trainer, depth, is_too_large, monkeypatch):
+    monkeypatch.setattr(feature_policy, "memory_bytes", lambda device: 100)
+    backbone = Backbone({"only": nn.Linear(5, 5)}, 5, ImageSpec(4))
+    reason = why_too_large(composed(f"trainer={trainer}"), backbone, depth, torch.device("cpu"))
+    assert (reason is not None) is is_too_large

@@ -49,11 +49,12 @@ def test_without_a_compiler_true_is_refused(monkeypatch):
         build_trainer(plain(config, []))
 
 
-def test_names_and_copies_of_compiled_stages_stay_as_they_are(module, monkeypatch):
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_names_and_copies_of_compiled_stages_stay_as_they_are(is_sharded, module, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **options: compiled.append(options) or call)
     before = list(module.state_dict())
-    compiling.compile_stages(module.backbone)
+    compiling.compile_stages(module.backbone, is_sharded=is_sharded)
     assert compiled == [{"dynamic": False}] * 2
     assert list(module.state_dict()) == before
 

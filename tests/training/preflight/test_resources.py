@@ -119,3 +119,9 @@ def test_the_largest_phase_counts_and_nothing_changes():
     assert all(tensor.equal(before[name]) for name, tensor in backbone.state_dict().items())
     assert all(module.training for module in backbone.modules())
     assert torch.get_rng_state().equal(drawn)
+
+
+def test_processes_that_divide_the_weights_hold_a_part_of_them():
+    part = ModelSize(10, 5, 2.0).divided(4)
+    assert part == ModelSize(3, 2, 2.0)
+    assert part.resident_bytes == 4 * (3 + 3 * 2)

@@ -1,5 +1,6 @@
 """Check in about a minute that this machine trains as it should: `regraft doctor`, `regraft doctor gpu`."""
 
+import functools
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _DEVICES = ("cpu", "gpu")
-_CHECKS = ("device", "precision", "store", "ddp", "compile", "throughput")
+_CHECKS = ("device", "precision", "store", "ddp", "fsdp", "compile", "throughput")
 _TRAINING = (
     *("data=digits", "data.fraction=0.2", "model=efficientnet_lite0", "model.image_size=64", "fitting=steps"),
     *("trainer.max_epochs=2", "trainer.enable_progress_bar=false", "report=off", "logger=csv", "features.cache=on"),
@@ -95,34 +96,38 @@ def _runs(kind: str, device: "torch.device", folder: Path) -> Mapping[str, Calla
             raise ValueError(f"{num} features were computed again, and test/acc is {now} after {was}")
         return f"features of {first['num_computed']} images were stored and read again"
 
-    def ddp() -> str:
+    @functools.cache
+    def alone() -> Run:
+        return train_once(words("alone", f"trainer={kind}", f"data.batch_size={_BATCH_SIZE}"), None, is_printed=False)
+
+    def together(trainer: str) -> str:
         number = num_devices(device)
         if number < 2:
             raise SkippedError(f"there is one {device.type} device")
-        alone = train_once(words("alone", f"trainer={kind}", f"data.batch_size={_BATCH_SIZE}"), None, is_printed=False)
         devices = f"trainer.accelerator={kind}", f"trainer.devices={number}"
-        together = words("ddp", "trainer=ddp", *devices, f"data.batch_size={max(1, _BATCH_SIZE // number)}")
+        overrides = words(trainer, f"trainer={trainer}", *devices, f"data.batch_size={max(1, _BATCH_SIZE // number)}")
         # A process of its own, because what its processes print can't be held back here.
         ended = subprocess.run(
-            [sys.executable, "-P", "-m", "regraft", "train", *together], capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "regraft", "train", *overrides], capture_output=True, text=True, check=False
         )
         if ended.returncode:
             raise ValueError((ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1])
-        found = accuracy(Run(folder / "ddp")), accuracy(alone)
+        found = accuracy(Run(folder / trainer)), accuracy(alone())
         return f"{number} processes train together; test/acc {found[0]:.3f}, one alone {found[1]:.3f}"
 
     def accuracy(run: Run) -> float:
         return float(run.results["metrics"]["test/acc"])
 
-    return {"store": store, "ddp": ddp}
+    return {"store": store, "ddp": lambda: together("ddp"), "fsdp": lambda: together("fsdp")}
 
 
 COMMAND = Command(
     name="doctor",
     run=run,
     usage="regraft doctor [cpu | gpu] [checks=NAME,NAME]",
-    details="""The checks are device, precision, store, ddp (all devices together), compile and throughput; each says
-what it found. It ends with 1 if one of them fails, or if there is no GPU for `regraft doctor gpu`.""",
+    details="""The checks are device, precision, store, ddp and fsdp (all devices together, each with all weights or a
+part of them), compile and throughput; each says what it found. It ends with 1 if one of them fails, or if there is
+no GPU for `regraft doctor gpu`.""",
     keys=("checks",),
     words=lambda: _DEVICES,
 )

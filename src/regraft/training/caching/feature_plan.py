@@ -28,6 +28,7 @@ from regraft.training.caching.feature_policy import (
     why_drawn_again,
     why_not_cacheable,
     why_not_worthwhile,
+    why_too_large,
 )
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,8 @@ def feature_plan(
     has_train = reason is None
     if reason is not None and may_leave_out_train and data.has_val and why_drawn_again(settings, data.augment):
         reason = why_not_cacheable(settings, config, None, frozen_depth(phases[0][1], names))
+    if reason is None:
+        reason = why_too_large(config, backbone, frozen_depth(phases[0][1], names), device)
     if reason is None and earlier is not None and earlier["precision"] is None and settings.cache != "on":
         reason = "the run didn't store them when it began."
     if reason is None:

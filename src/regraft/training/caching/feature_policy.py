@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import (
 
 from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only, is_none
 from regraft.data.images.transforms.augment import Augment
@@ -23,7 +25,7 @@ from regraft.features.settings import FeatureSettings
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.stability import Stability
 from regraft.training.closed_form.policy import is_closed_form
-from regraft.training.fit.multi_process import needs_processes
+from regraft.training.fit.multi_process import is_sharded, needs_processes
 from regraft.training.optim.lbfgs import LBFGS
 
 SINGLE_PRECISIONS = ("32-true", "32", 32)
@@ -47,6 +49,7 @@ def step_level_option(config: Config) -> str | None:
     plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None}
     acting = {f"trainer.{key}": trainer.get(key, value) != value for key, value in plain.items()}
     acting["trainer.devices"] = needs_processes(trainer)
+    acting["trainer.strategy"] = is_sharded(trainer)
     acting["trainer.limit_train_batches"] = not is_all(trainer["limit_train_batches"])
     acting["trainer.precision"] = trainer["precision"] not in SINGLE_PRECISIONS
     acting["callbacks.nan"] = callbacks.get("nan", "stop") != "stop"
@@ -118,6 +121,22 @@ def why_not_cacheable(
     return None
 
 
+def why_too_large(config: Config, backbone: Backbone, depth: int, device: torch.device) -> str | None:
+    """Returns why a device can't compute the first stages, a full sentence; None if it can, or always has to.
+
+    Args:
+        depth: how many stages are frozen at first.
+    """
+    frozen = [backbone.stages[name] for name in backbone.stage_names[:depth]]
+    needed, limit = 4 * sum(each.numel() for stage in frozen for each in stage.parameters()), memory_bytes(device)
+    if not is_sharded(config["trainer"]) or needed <= limit:
+        return None
+    return (
+        f"features are computed by whole stages, and the frozen ones take {needed / 1e9:.3g} GB, more than the device "
+        f"has ({limit / 1e9:.3g} GB)."
+    )
+
+
 def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone: Backbone) -> bool:
     """Whether no phase trains a stage."""
     names = backbone.stage_names
@@ -179,6 +198,7 @@ def require_full_batch(
          "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
         (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),
         (needs_processes(trainer), "use trainer.devices=1"),
+        (is_sharded(trainer), "use trainer=auto"),
         (not is_all(trainer["limit_train_batches"]) or trainer["fast_dev_run"],
          "an epoch can't be a part of them; leave trainer.limit_train_batches and trainer.fast_dev_run out"),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from regraft.core.atomic import write_atomically
+from regraft.core.sharded import part_of, whole
 
 INITIAL = "initial.safetensors"
 
@@ -48,10 +49,13 @@ class Stability(pl.Callback):
             self._initial = {}
             return
         try:
-            self._initial = load_file(Path(trainer.ckpt_path).parent / INITIAL)
+            initial = load_file(Path(trainer.ckpt_path).parent / INITIAL)
         except (OSError, SafetensorError):
             self._initial = None
             log.info("The initial weights of the run are not available, so the distance from them isn't logged.")
+            return
+        own = dict(pl_module.named_parameters())
+        self._initial = {name: part_of(each, own.get(name)).cpu() for name, each in initial.items()}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves the weights of stages that train for the first time."""
@@ -63,9 +67,15 @@ class Stability(pl.Callback):
         if not new and is_kept:
             return
         self._initial |= {self._names[p]: p.detach().to("cpu", copy=True).contiguous() for p in new}
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        collected: dict[str, Tensor] = {}
+        for name, each in self._initial.items():
+            tensor = whole(each)  # by all processes, of which the first one keeps them
+            collected |= {name: tensor.cpu()} if trainer.is_global_zero else {}
+        if trainer.is_global_zero:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, save(self._initial))
+            write_atomically(self._path, save(collected))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -111,10 +121,10 @@ class Stability(pl.Callback):
 
     def _keep(self, name: str, parameters: Sequence[Tensor], earlier: Sequence[Tensor]) -> None:
         """Records the relative distance of parameters from earlier ones, unless those are 0."""
-        size = _norm(earlier)
+        pairs = [(now.detach(), then.to(now.device)) for now, then in zip(parameters, earlier, strict=True)]
+        size = _norm(then for _, then in pairs)
         if size:
-            pairs = zip(parameters, earlier, strict=True)
-            self._measured[name] = _norm([now.detach().to(then.device) - then for now, then in pairs]) / size
+            self._measured[name] = _norm(now - then for now, then in pairs) / size
 
 
 def training_stages(optimizer: Optimizer) -> dict[str, list[nn.Parameter]]:
@@ -128,4 +138,4 @@ def training_stages(optimizer: Optimizer) -> dict[str, list[nn.Parameter]]:
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(get_total_norm([tensor.float() for tensor in tensors]))
+    return float(whole(get_total_norm([tensor.float() for tensor in tensors])))

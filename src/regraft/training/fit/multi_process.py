@@ -21,6 +21,8 @@ from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.runs.provenance import Session
 
+FSDP = "fsdp"
+"""The name of the strategy that divides a run's weights among its processes."""
 HANDED_OVER = ".processes.yaml"
 LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
 _OF_A_GROUP = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")
@@ -46,6 +48,11 @@ def num_processes(trainer: dict[str, Any]) -> int:
 def needs_processes(trainer: dict[str, Any]) -> bool:
     """Whether the trainer config asks for more than one process."""
     return num_processes(trainer) > 1
+
+
+def is_sharded(trainer: dict[str, Any]) -> bool:
+    """Whether the processes of a trainer config divide the weights among them."""
+    return trainer.get("strategy") == FSDP
 
 
 def require_alone() -> None:

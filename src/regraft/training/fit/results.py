@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.atomic import write_atomically
@@ -22,7 +23,7 @@ def final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str
     measure = trainer.test if parts.data.has_test else trainer.validate
     if checkpoint is not None and not trainer.fast_dev_run:
         # Not by Lightning, which of an average of the weights would load what it is the average of.
-        parts.module.load_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True)["state_dict"])
+        trainer.strategy.load_model_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True))
     with interruptible(trainer):
         found = measure(parts.module, datamodule=data, verbose=False)
     # Empty if the trainer's limits leave no batch to measure on.
@@ -105,11 +106,15 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     }
 
 
-def write_tensors(module: Any, run: Run) -> None:
-    """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
+def write_tensors(module: Any, weights: Mapping[str, Any], run: Run) -> None:
+    """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone.
+
+    Args:
+        weights: the module's state, whole.
+    """
     from regraft.core.tensor_bytes import tensor_bytes
 
-    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     keys = ("layout", "architecture", "input_spec", "class_names", "task")
     record = {key: module.hparams[key] for key in keys}
     write_atomically(run.tensors, tensor_bytes(tensors, {key: json.dumps(value) for key, value in record.items()}))

@@ -17,9 +17,8 @@ from regraft.runs.provenance import Session
 from regraft.runs.resuming import resume_command
 from regraft.runs.state import StateRecorder
 from regraft.training.fit.group import Group
-from regraft.training.fit.results import (
-    earlier_checkpoint,
-)
+from regraft.training.fit.multi_process import is_sharded
+from regraft.training.fit.results import earlier_checkpoint
 from regraft.training.lightning import interruptible
 from regraft.training.plan import TrainingJob
 
@@ -138,7 +137,7 @@ def fit_once(
     parts.module.hparams["features"] = _NOT_STORED if stored is None or plan is None else plan.record
     parts.module.use_memory_format(memory_format)
     if has_compiled_stages:
-        compile_stages(parts.module.backbone)
+        compile_stages(parts.module.backbone, is_sharded=is_sharded(config["trainer"]))
     if group is not None:
         group.make_process_group(trainer.strategy.root_device, config["trainer"].get("process_timeout"))
     ckpt_path = None if checkpoint is None else str(checkpoint.path)

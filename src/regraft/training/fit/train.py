@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -167,6 +167,7 @@ def _train_and_test_with(
         keep_as_best(run)
     metrics = final_metrics(trainer, parts, fitted.data, run)
     laps.end("final test")
+    weights = trainer.strategy.lightning_module_state_dict()  # by all processes, as each may hold a part
     if trainer.is_global_zero:
         results = results_of(trainer, parts) | ({} if refit is None else results_of_refit(refit))
         results |= {"metrics": metrics, "seconds": laps.total, "seconds_of": laps.seconds}
@@ -174,7 +175,7 @@ def _train_and_test_with(
             results["limit"] = recorder.limit
         if fitted.features is not None:
             results["features"] = fitted.features
-        _end(run, results, parts, trainer)
+        _end(run, results, parts, trainer, weights)
         tracking.log_results(loggers, config, run, results)
         with_report = config["report"] == "default" and not trainer.fast_dev_run
         display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
@@ -191,11 +192,11 @@ def _begin(
         run.write_skipped(parts.data.skipped)
 
 
-def _end(run: Run, results: dict[str, Any], parts: "Parts", trainer: Any) -> None:
+def _end(run: Run, results: dict[str, Any], parts: "Parts", trainer: Any, weights: Mapping[str, Any]) -> None:
     if heads := read_json(run.path / PROBE):
         results["heads"] = heads
     if parts.data.skipped:
         results["num_skipped"] = len(parts.data.skipped)
     if not trainer.fast_dev_run:
-        write_tensors(parts.module, run)
+        write_tensors(parts.module, weights, run)
     run.write_results(results)

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+import torch
+
 from regraft.config.instantiate import Config
 from regraft.core.processor import cpp_compiler
 from regraft.core.types import Backbone
@@ -49,12 +51,19 @@ def _pays(backbone: Backbone, trial: Trial) -> bool:
     return is_worthwhile
 
 
-def compile_stages(backbone: Backbone) -> None:
+def compile_stages(backbone: Backbone, *, is_sharded: bool) -> None:
     """Compiles each stage for each shape of its input, in place, so that the names in checkpoints stay as they are.
 
     Each of them alone, so that a phase which freezes or trains a stage compiles no other one again; for fixed shapes,
     so that a resumed run, which meets them in another order, computes the same.
+
+    Args:
+        is_sharded: whether hooks will collect the weights of each stage: they aren't compiled.
     """
     for stage in backbone.stages.values():
-        if any(True for _ in stage.parameters()):
+        if not any(True for _ in stage.parameters()):
+            continue
+        if is_sharded:
+            stage.forward = torch.compile(stage.forward, dynamic=False)  # type: ignore[method-assign]
+        else:
             stage.compile(dynamic=False)

@@ -17,7 +17,7 @@ from regraft.models.freezing import HEAD, FreezingStrategy, keeps_statistics
 from regraft.training.caching.feature_plan import FeaturePlan, run_phases_of
 from regraft.training.callbacks.freezing import apply
 from regraft.training.fit.assemble import Parts
-from regraft.training.fit.multi_process import needs_processes
+from regraft.training.fit.multi_process import is_sharded, needs_processes
 from regraft.training.preflight.data_checks import steps_per_epoch
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def settled_format(
         return "contiguous", None
     cuts = [] if plan is None else plan.train_cuts
     work = work_of(config, parts.strategy, module.backbone, parts.data.sizes["train"], cuts)
-    if work is None or work.num_steps < _LEAST_STEPS or needs_processes(config["trainer"]):
+    is_alone = not (needs_processes(config["trainer"]) or is_sharded(config["trainer"]))
+    if work is None or work.num_steps < _LEAST_STEPS or not is_alone:
         return "contiguous", None
     spec = module.backbone.input_spec
     shape: tuple[int, ...] = tuple(spec.example(1, "meta").shape[1:])

@@ -40,6 +40,7 @@ from regraft.runs.folder import Run
 from regraft.tasks import TargetSummary, task_of
 from regraft.training.caching.feature_plan import require_storable_if_wanted
 from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
+from regraft.training.fit.multi_process import is_sharded, num_processes
 from regraft.training.from_config import (
     CALLBACK_OPTIONS,
     build_freezing,
@@ -53,6 +54,7 @@ from regraft.training.initial_head import require_possible
 from regraft.training.optim.schedulers import Interval
 from regraft.training.preflight import run_length
 from regraft.training.preflight.resources import ModelSize, check_disk, check_memory, states_per_parameter
+from regraft.training.preflight.sharding_check import require_shardable
 from regraft.training.preflight.trainer_check import GROUPS, build_trainer_if_possible
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import OWN_KEYS, lacking_keys
@@ -160,6 +162,7 @@ def preflight(
     num_features = _NUM_FEATURES if backbone is None else backbone.num_features
     head = build("head", lambda: _head_on_meta(usable, num_features))
     build("loss", lambda: build_loss(usable, _targets(usable)))
+    build("trainer", lambda: require_shardable(usable, backbone, head))
     if head is not None:
         _try_optimizer(collector, found, head)
     if backbone is not None and strategy is not None and augment is not None:
@@ -300,9 +303,11 @@ def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> N
         [stage for stage, factor in phase.factors.items() if factor and stage != HEAD]
         for phase in phases(strategy, backbone.has_parameters, settings["max_epochs"])
     ]
-    num_processes, batch_size = trainer.num_devices if device.type == "cpu" else 1, found.config["data"]["batch_size"]
-    precision, wanted = str(settings["precision"]), settings.get("checkpoint_activations", "auto")
+    sharing = trainer.num_devices if device.type == "cpu" else 1
+    part = size.divided(num_processes(settings)) if is_sharded(settings) else size
+    batch_size, precision = found.config["data"]["batch_size"], str(settings["precision"])
+    wanted = settings.get("checkpoint_activations", "auto")
     if settings.get("compile") is True and wanted == "auto":
         wanted = False
-    check = partial(check_memory, size, backbone, trained, batch_size, num_processes, device, precision, wanted)
+    check = partial(check_memory, part, backbone, trained, batch_size, sharing, device, precision, wanted)
     found.checkpoints_activations = bool(collector.try_build("data", check))

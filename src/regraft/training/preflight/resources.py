@@ -31,6 +31,10 @@ class ModelSize:
     num_trained: int
     num_states: float
 
+    def divided(self, num_parts: int) -> "ModelSize":
+        """Returns what each of several processes holds that divide the numbers among them."""
+        return ModelSize(-(-self.num_parameters // num_parts), -(-self.num_trained // num_parts), self.num_states)
+
     @property
     def checkpoint_bytes(self) -> int:
         """Bytes of one checkpoint."""
