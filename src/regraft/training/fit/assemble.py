@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.config.instantiate import Config
+from regraft.core.errors import listed
 from regraft.core.types import BATCH_NORMS, Backbone
 from regraft.data.from_config import build_unread_datamodule, prepare, require_same_data
 from regraft.models.freezing import FreezingStrategy, keeps_statistics
@@ -14,6 +15,7 @@ from regraft.models.from_config import build_backbone, load_head
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import LAYOUT_VERSION
 from regraft.training.closed_form.policy import is_closed_form
+from regraft.training.fit.multi_process import needs_processes
 from regraft.training.fit.refit import REFIT
 from regraft.training.from_config import build_module, optimizer_groups
 from regraft.training.preflight.check import Preflight
@@ -81,6 +83,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     )
     if checkpoint is None:
         _warn_of_random_weights(config, body, strategy, rows)
+        _warn_of_own_statistics(config, body, strategy, rows)
     return Parts(module, data, strategy, rows, checked.trainer)
 
 
@@ -120,4 +123,21 @@ def _warn_of_random_weights(
         log.warning(
             "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
             "use freezing.keeps_statistics=false."
+        )
+
+
+def _warn_of_own_statistics(
+    config: Config, body: Backbone, strategy: FreezingStrategy, rows: Sequence[StageRow]
+) -> None:
+    """Warns of BatchNorms that train on the samples of one of several processes, of which each has few."""
+    trainer = config["trainer"]
+    if not needs_processes(trainer) or trainer.get("sync_batchnorm") or keeps_statistics(strategy):
+        return
+    trained = [row.stage for row in rows if row.lr_by_epoch and row.stage in body.stages]
+    norms = [name for name in trained if any(isinstance(each, BATCH_NORMS) for each in body.stages[name].modules())]
+    if norms:
+        log.warning(
+            "The BatchNorms of %s normalise by the %d samples of one process; trainer.sync_batchnorm=true makes them take "
+            "those of all processes, on GPUs.",
+            *(listed(norms), config["data"]["batch_size"]),
         )

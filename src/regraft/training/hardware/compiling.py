@@ -64,6 +64,6 @@ def compile_stages(backbone: Backbone, *, is_sharded: bool) -> None:
         if not any(True for _ in stage.parameters()):
             continue
         if is_sharded:
-            stage.forward = torch.compile(stage.forward, dynamic=False)  # type: ignore[method-assign]
+            stage.forward = torch.compile(stage.forward, dynamic=False)
         else:
             stage.compile(dynamic=False)
