@@ -137,7 +137,7 @@ def _warn_of_own_statistics(
     norms = [name for name in trained if any(isinstance(each, BATCH_NORMS) for each in body.stages[name].modules())]
     if norms:
         log.warning(
-            "The BatchNorms of %s normalise by the %d samples of one process; trainer.sync_batchnorm=true makes them take "
-            "those of all processes, on GPUs.",
+            "The BatchNorms of %s normalise by the %d samples of one process; trainer.sync_batchnorm=true makes them "
+            "take those of all processes, on GPUs.",
             *(listed(norms), config["data"]["batch_size"]),
         )
