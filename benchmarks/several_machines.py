@@ -5,8 +5,8 @@
 Two agents of torchrun on this machine stand for two machines. Each round kills (SIGKILL) one of the agents or of their
 processes after the first checkpoint, measures how long the rest of them live, and resumes the run with two agents: its
 weights have to be those of a run that was never killed, bit for bit. The next round resumes with one process until it
-is killed, and then with two agents again: the samples of each step are the same, and the weights, in float64, differ by
-rounding alone.
+is killed, and then with two agents again: the weights, in float64, differ by rounding alone. Each process notes the
+samples of its steps, which have to be those of the run that was never killed, in the same order.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain, zip_longest
 from pathlib import Path
 
+import pytorch_lightning as pl
 import torch
 
 from regraft.runs.folder import Run
@@ -29,25 +31,68 @@ TRAINING = [
     *("model.batch_norm=false", "head=linear", "freezing=gradual", "freezing.epochs_per_stage=2", "features.cache=off"),
     *("trainer.max_epochs=8", "trainer.precision=64-true", "trainer.enable_progress_bar=false", "report=off"),
     *("trainer.memory_format=contiguous", "callbacks.checkpoint.every_n_steps=4"),
+    "+callbacks.noting._target_=several_machines.NoteBatches",
 ]
+TRUST = "trust=[several_machines]"
+NOTES = "NOTES"
+"""The variable with the folder of the notes."""
 LIMIT_SECONDS = 60
 Agents = list[subprocess.Popen[bytes]]
 
 
-def start(words: list[str], folder: Path, num_machines: int) -> Agents:
+class NoteBatches(pl.Callback):
+    """Notes the samples of each training step that is done: a line of epoch, step, ranks, rank and samples."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        place = trainer.current_epoch, trainer.global_step, trainer.world_size, trainer.global_rank
+        line = ",".join(map(str, [*place, *batch["indices"].tolist()]))
+        with Path(os.environ[NOTES], str(os.getpid())).open("a") as file:
+            file.write(f"{line}\n")
+
+
+def noted(folder: Path) -> list[tuple[tuple[int, int], int, int, list[int]]]:
+    """Returns epoch and step, number of ranks, rank and samples of each line that was written as a whole."""
+    found = []
+    for file in folder.iterdir():
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                epoch, step, num_ranks, rank, *samples = map(int, line.split(","))
+                found.append(((epoch, step), num_ranks, rank, samples))
+    return found
+
+
+def global_batches(folder: Path) -> dict[tuple[int, int], list[int]]:
+    """Returns the samples of the steps of a run that was never killed, in their order."""
+    of_step: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for step, _, rank, samples in noted(folder):
+        of_step.setdefault(step, {})[rank] = samples
+    rows = {step: zip_longest(*(ranks[rank] for rank in sorted(ranks))) for step, ranks in of_step.items()}
+    # Without the copies by which a process has two samples at least.
+    return {step: [each for each in dict.fromkeys(chain(*found)) if each is not None] for step, found in rows.items()}
+
+
+def is_share(samples: list[int], batch: list[int], rank: int, num_ranks: int) -> bool:
+    """Whether a process had its samples of a batch, and then copies of some."""
+    own = batch[rank::num_ranks]
+    return samples[: len(own)] == own and set(samples) <= set(batch)
+
+
+def start(words: list[str], folder: Path, num_machines: int, notes: Path) -> Agents:
     """Starts a command on each of some machines, with one process each."""
+    notes.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     agents = []
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, NOTES: str(notes)}
     for node in range(num_machines):
         command = [sys.executable]
         if num_machines > 1:
             command += ["-m", "torch.distributed.run", f"--nnodes={num_machines}", "--nproc-per-node=1"]
             command += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", f"--rdzv-id={port}"]
             command += ["--local-addr=127.0.0.1"]
-        command += ["-m", "regraft", *words]
+        command += ["-m", "regraft", *words, TRUST]
         with (folder / f"{node}.log").open("ab") as log:
             agents.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder))
     return agents
@@ -90,8 +135,8 @@ def kill_one(agents: Agents, run: Run, drawn: random.Random) -> float | None:
     return time.monotonic() - killed
 
 
-def finish(words: list[str], folder: Path) -> None:
-    codes = [agent.wait() for agent in start(words, folder, 2)]
+def finish(words: list[str], folder: Path, notes: Path) -> None:
+    codes = [agent.wait() for agent in start(words, folder, 2, notes)]
     if any(codes):
         raise RuntimeError(f"{' '.join(words)} ended with {codes}: {(folder / '0.log').read_text()[-3000:]}")
 
@@ -111,24 +156,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         straight = Run(folder / "straight")
-        finish(["train", *TRAINING, f"hydra.run.dir={straight.path}"], folder)
+        finish(["train", *TRAINING, f"hydra.run.dir={straight.path}"], folder, folder / "notes")
+        batches = global_batches(folder / "notes")
         for number in range(words.rounds):
-            run = Run(folder / str(number))
+            run, notes = Run(folder / str(number)), folder / f"notes-{number}"
             train = ["train", *TRAINING, f"hydra.run.dir={run.path}"]
             resume = ["resume", f"run={run.path}"]
-            lived = kill_one(start(train, folder, 2), run, drawn)
+            lived = kill_one(start(train, folder, 2, notes), run, drawn)
             is_alone = number % 2 == 1
             if is_alone and lived is not None:
-                kill_one(start([*resume, "trainer.devices=1", "trainer.num_nodes=1"], folder, 1), run, drawn)
+                alone = [*resume, "trainer.devices=1", "trainer.num_nodes=1"]
+                kill_one(start(alone, folder, 1, notes), run, drawn)
             if lived is not None:
-                finish(resume, folder)
+                finish(resume, folder, notes)
+            lines = noted(notes)
+            others = sum(not is_share(samples, batches[step], rank, ranks) for step, ranks, rank, samples in lines)
             found = difference(straight, run)
             is_right = found < 1e-10 if is_alone else found == 0
-            is_right &= lived is not None and lived < LIMIT_SECONDS
+            is_right &= lived is not None and lived < LIMIT_SECONDS and others == 0
             how = "2 -> 1 -> 2 machines" if is_alone else "2 -> 2 machines"
             rest = "nothing was killed" if lived is None else f"the rest lived for {lived:.1f} s"
             print(
-                f"round {number}: {how}: {rest}; largest difference {found:.2g}: {'ok' if is_right else 'WRONG'}",
+                f"round {number}: {how}: {rest}; largest difference {found:.2g}; of {len(lines)} shares of batches "
+                f"{others} have other samples: {'ok' if is_right else 'WRONG'}",
                 flush=True,
             )
 

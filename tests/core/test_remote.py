@@ -1,10 +1,10 @@
-"""Tables at addresses are fetched; what must be on a file system says so."""
+"""Tables at addresses are fetched, outputs are copied there; what must be on a file system says so."""
 
 import fsspec
 import pytest
 
 from helpers.command_line import run_main
-from regraft.core.remote import fetched, is_remote, require_local
+from regraft.core.remote import fetched, is_remote, output_at, require_local
 
 ROWS = "text,label\n" + "".join(f"{word} {number},{word}\n" for number in range(8) for word in ("good", "bad"))
 
@@ -61,6 +61,33 @@ def test_a_table_at_an_address_is_checked(bucket, capsys):
     assert code in (0, 1), err
     assert "16" in out
     assert "can't be read" not in err
+
+
+def test_files_and_folders_are_copied_to_an_address_as_a_whole(bucket, tmp_path):
+    with output_at("memory://bucket/new/table.csv", "output") as path:
+        path.write_text("a")
+    assert bucket.cat("/bucket/new/table.csv") == b"a"
+    for names in (("one", "two/three"), ("four",)):
+        with output_at(f"file://{tmp_path}/to/model", "output") as path:
+            for name in names:
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_text(name)
+        there = tmp_path / "to" / "model"
+        assert sorted(str(each.relative_to(there)) for each in there.rglob("*") if each.is_file()) == sorted(names)
+    with pytest.raises(ZeroDivisionError), output_at("memory://bucket/failed.csv", "output") as path:
+        path.write_text(str(1 / 0))
+    assert not bucket.exists("/bucket/failed.csv")
+    with output_at(str(tmp_path / "local"), "output") as path:
+        assert path == tmp_path / "local"
+
+
+def test_an_output_that_cant_be_written_is_said_before_anything_is_computed(bucket):
+    for address, reason in (
+        ("memory://bucket/reviews.csv", "is there already"),
+        ("nowhere://x.csv", "can't be written"),
+    ):
+        with pytest.raises(ValueError, match=rf"output: .*{reason}"), output_at(address, "output", replaces=False):
+            pytest.fail("nothing may be computed")
 
 
 @pytest.mark.parametrize("key", ["output_dir", "data.root", "features.dir"])

@@ -23,7 +23,8 @@ NOT_RUN = {
     ],
     "docs/how-to/export.md": ["pip install 'regraft[onnx]'"],
     "docs/how-to/filling.md": [
-        "torchrun --nproc-per-node=8 -m regraft fill data=folder data.root=photos model=resnet50"
+        "torchrun --nproc-per-node=8 -m regraft fill data=folder data.root=photos model=resnet50",
+        "regraft fill -m data=folder data.root=photos model=resnet50 fill.share=1/4,2/4,3/4,4/4 \\",
     ],
     "docs/how-to/install.md": ["python3 -m venv .venv", 'eval "$(regraft -sc install=bash)"'],
     "docs/how-to/search.md": ["pip install 'regraft[optuna]'"],

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import fsspec
 import pytest
 
 import regraft
@@ -75,6 +76,13 @@ def test_csv_has_a_line_a_configuration(runs, capsys):
     assert float(second["difference_low"]) < float(second["difference"]) < float(second["difference_high"]) < 0
     assert second["runs"] == "digits/b0 digits/b1 digits/b2"
     assert (failed["head.note"], failed["test/acc"], failed["verdict"]) == (EVIL, "", "")
+
+
+def test_a_leaderboard_is_copied_to_an_address(runs, capsys):
+    files = fsspec.filesystem("memory")
+    assert "Wrote memory://boards/digits.html" in run_main(["compare", "output=memory://boards/digits.html"], capsys)[1]
+    assert b"<table" in files.cat("/boards/digits.html")
+    files.rm("/boards", recursive=True)
 
 
 def test_csv_has_all_digits_of_a_parameter(capsys):

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import regraft
+from helpers.command_line import run_main
 from helpers.small import without
 from regraft.core.errors import ConfigError
 from regraft.data.images.transforms.batch import without_alpha
@@ -33,6 +36,25 @@ print(json.dumps([session.get_modelmeta().custom_metadata_map, "torch" in sys.mo
 @pytest.fixture
 def run(small_run, tmp_path) -> Run:
     return Run(shutil.copytree(small_run.path, tmp_path / "experiment" / "run"))
+
+
+def test_a_model_and_predictions_are_copied_to_an_address(run, capsys):
+    files = fsspec.filesystem("memory")
+    export = ["export", f"run={run.path}", "format=safetensors", "output=memory://models/digits.safetensors"]
+    code, out, err = run_main(export, capsys)
+    assert code == 0, err
+    assert "Copied to memory://models/digits.safetensors" in out
+    assert files.size("/models/digits.safetensors") > 10_000
+    assert "is there already. Use another output=, or overwrite=true." in run_main(export, capsys)[2]
+    assert not (run.path / "exports").exists()
+    with pytest.raises(ConfigError, match="only the command writes to addresses"):
+        regraft.export(export[1:])
+    Image.new("L", (8, 8)).save("photo.png")
+    code, out, err = run_main(["predict", f"run={run.path}", "input=photo.png", "output=memory://models/a.csv"], capsys)
+    assert code == 0, err
+    assert "Wrote 1 row: memory://models/a.csv" in out
+    assert files.cat("/models/a.csv").startswith(b"path,")
+    files.rm("/models", recursive=True)
 
 
 def test_safetensors_are_what_another_run_grafts(run):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from regraft.cli.command import Command
 from regraft.cli.completion import run_references
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
+from regraft.core.remote import is_remote, output_at
 from regraft.core.text import say
 from regraft.data.findings import counted
 from regraft.runs.arguments import output_dir
@@ -30,8 +31,8 @@ def run(arguments: Sequence[str]) -> None:
     elif output is None:
         say(_text(board, form, None).removesuffix("\n"))
     else:
-        _write(_text(board, form, output.parent), output)
-        say(f"Wrote {output.resolve()}")
+        _write(board, form, output)
+        say(f"Wrote {output if is_remote(output) else Path(output).expanduser().resolve()}")
 
 
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
@@ -40,14 +41,14 @@ def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     if output is None and form != "table":
         raise ConfigError("format", "nothing is printed here", got=form, fix="Add output=FILE, or leave it out.")
     if output is not None:
-        _write(_text(board, form, output.parent), output)
+        _write(board, form, output)
     return board
 
 
-def _compared(arguments: Sequence[str], tell: Callable[[str], None]) -> tuple[str, Path | None, "Leaderboard"]:
+def _compared(arguments: Sequence[str], tell: Callable[[str], None]) -> tuple[str, str | None, "Leaderboard"]:
     """Returns the format, the output file, if any, and the leaderboard; `tell` is called when runs are read."""
     references, given = COMMAND.split(arguments)
-    output = Path(given["output"]).expanduser() if "output" in given else None
+    output = given.get("output")
     form = _format(given.get("format"), output)
     folder = Path(output_dir(arguments)).expanduser().resolve()
     references += [given["run"]] if "run" in given else []
@@ -65,16 +66,16 @@ def _compared(arguments: Sequence[str], tell: Callable[[str], None]) -> tuple[st
     return form, output, make_leaderboard(read_entries(found, folder), given.get("metric"))
 
 
-def _format(given: str | None, output: Path | None) -> str:
+def _format(given: str | None, output: str | None) -> str:
     """Returns the given format, else that of the file's name."""
     if given is not None and given not in _FORMATS:
         raise UnknownNameError("format", "format", given, _FORMATS)
     if output is None:
         return given or "table"
-    form = given or output.suffix.removeprefix(".")
+    form = given or Path(output).suffix.removeprefix(".")
     if form not in _FORMATS[1:]:
         raise ConfigError(
-            "output", got=str(output), allowed="a name that ends in .csv, .md or .html, or another with format="
+            "output", got=output, allowed="a name that ends in .csv, .md or .html, or another with format="
         )
     return form
 
@@ -88,11 +89,12 @@ def _text(board: "Leaderboard", form: str, folder: Path | None) -> str:
     return {"csv": leaderboard_text.to_csv, "md": leaderboard_text.to_markdown}[form](board)
 
 
-def _write(text: str, output: Path) -> None:
+def _write(board: "Leaderboard", form: str, output: str) -> None:
     from regraft.core.atomic import write_atomically
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, text.encode())
+    with output_at(output, "output") as path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _text(board, form, None if is_remote(output) else path.parent).encode())
 
 
 COMMAND = Command(

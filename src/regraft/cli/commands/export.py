@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config import compose
-from regraft.config.quoting import value_of
+from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import named_in
 from regraft.core.console import steps_shown
 from regraft.core.errors import ConfigError, MissingFileError
+from regraft.core.remote import is_remote, output_at, require_local
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.deployment.export.options import FORMATS, ExportOptions, Format, exportable, require_valid, target_of
 from regraft.deployment.export.output_path import make_folder
 
@@ -21,7 +23,14 @@ _VERBATIM = ("output", "images")
 
 def run(arguments: Sequence[str]) -> None:
     """Exports a model; see the command's help."""
-    export_once(arguments)
+    output = value_of("output", arguments)
+    if not is_remote(output):
+        export_once(arguments)
+        return
+    replaces = value_of("overwrite", arguments) == "true"
+    with output_at(str(output), "output", replaces=replaces) as path:
+        export_once([*(word for word in arguments if key_of(word) != "output"), f"output={path}"])
+    say(f"Copied to {output}")
 
 
 def export_once(overrides: Sequence[str]) -> Path:
@@ -48,6 +57,7 @@ def parse(arguments: Sequence[str]) -> ExportOptions:
     config = compose.plain(composed)
     require_valid(config)
     output, images = (value_of(key, arguments) for key in _VERBATIM)
+    require_local(output, "output")
     folder = None if images is None else Path(images).expanduser()
     if folder is not None and not folder.is_dir():
         raise MissingFileError("images", f"there is no folder {folder}")

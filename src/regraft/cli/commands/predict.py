@@ -1,8 +1,8 @@
 """Classify images or texts with a trained run: regraft predict run=RUN input=IMAGE|FOLDER|GLOB|TABLE."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import named_in
 from regraft.core.console import Console
 from regraft.core.errors import ConfigError
+from regraft.core.remote import is_remote, output_at
 from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.core.text import say
 
@@ -124,19 +125,23 @@ def _predict(config: dict[str, Any]) -> None:
         console.print(f"Features of {counted(lookup.num_found, noun)} were read from {lookup.location}.")
     prediction_table.show_rest(summary, noun, found.notes, console)
     if output not in (None, STDOUT):
-        say(f"Wrote {counted(summary.num, 'row')}: {Path(output).expanduser().resolve()}")
+        place = output if is_remote(output) else Path(output).expanduser().resolve()
+        say(f"Wrote {counted(summary.num, 'row')}: {place}")
     _require_any(summary, config["input"], reader.column, noun)
 
 
-def _writer(output: str | None, layout: Any) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
-    """Gives the function that writes predictions."""
+@contextmanager
+def _writer(output: str | None, layout: Any) -> Iterator[Callable[[Sequence[Any]], None]]:
+    """Yields the function that writes predictions."""
     from regraft.deployment.predict.writers import STDOUT, write_lines, writing
 
     if output is None:
-        return nullcontext(lambda predictions: None)
-    if output == STDOUT:
-        return nullcontext(partial(write_lines, sys.stdout.buffer, layout))
-    return writing(Path(output).expanduser(), layout)
+        yield lambda predictions: None
+    elif output == STDOUT:
+        yield partial(write_lines, sys.stdout.buffer, layout)
+    else:
+        with output_at(output, "output") as path, writing(path, layout) as write:
+            yield write
 
 
 def _require_any(summary: "PredictionSummary", given: str | None, column: str, noun: str) -> None:

@@ -1,7 +1,6 @@
 """Compare backbones and input sizes on your data by heads in closed form, before training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from regraft.cli.candidates import choices, compose_command, reasons
@@ -11,6 +10,7 @@ from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.task_choice import explained_task
 from regraft.core.console import Console
 from regraft.core.errors import ConfigErrors, UnknownNameError
+from regraft.core.remote import is_remote, output_at
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
 
@@ -55,9 +55,10 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
     in_order = ranked(found)
     ranking_table.show(in_order, reasons(errors), len(in_order[0].score.losses), data.task)
     if config["output"] is not None:
-        path = Path(config["output"]).expanduser()
-        ranking_table.write(path, in_order, data.task)
-        say(f"Wrote {path.resolve()}")
+        output = config["output"]
+        with output_at(output, "output") as path:
+            ranking_table.write(path, in_order, data.task)
+        say(f"Wrote {output if is_remote(output) else path.resolve()}")
 
 
 COMMAND = Command(
