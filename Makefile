@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test unit lint docs slow clean
+.PHONY: quickstart test unit lint docs slow benchmarks clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/regraft train experiment=quickstart
@@ -33,6 +33,10 @@ docs: $(VENV)/installed-test
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto -m slow
+
+# make benchmarks CIFAR=PATH_OF_CIFAR10 PHOTOS=PATH_OF_PHOTOS writes the tables of speed into benchmarks/RESULTS.md
+benchmarks: $(VENV)/installed-test
+	$(BIN)/python benchmarks/speed.py --cifar $(CIFAR) --photos $(PHOTOS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -6,15 +6,19 @@ Photos are drawn here, weights are random: neither changes how long a step takes
 batches of 64, AdamW and cross-entropy, keep freed memory (mallopt), and have the second of three epochs measured: CPU
 seconds of the process and its loader processes, and wall seconds, which are upper bounds where the machine does other
 work. Regraft's epoch includes its checkpoint and metrics. Each case is a process of its own, the cases interleaved.
+
+Two more peers are what people begin with: timm's train script at its defaults (crops, flips and colours drawn, 4 loader
+processes), as its own functions make it, and Lightning's trainer with torchvision's transforms and 2 loader processes.
 """
 
 import ctypes
-import os
 import resource
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from interleaved import parsed, rounds, tell
@@ -27,7 +31,8 @@ MODELS = {
     "vit_tiny": ("vit_tiny_patch16_224", 64, "contiguous"),
 }
 PEERS = ("contiguous 0", "channels_last 0", "channels_last 2")
-CASES = [f"{model} {side}" for model in MODELS for side in ("regraft", *(f"peer {peer}" for peer in PEERS))]
+SIDES = ("regraft", *(f"peer {peer}" for peer in PEERS), "timm", "lightning")
+CASES = [f"{model} {side}" for model in MODELS for side in SIDES]
 
 
 def draw_photos(folder: Path) -> None:
@@ -88,22 +93,39 @@ def regraft_epoch(model: str, photos: Path) -> dict[str, float]:
 
 def peer_epoch(model: str, photos: Path, memory_format: str, num_workers: int) -> dict[str, float]:
     """Trains by a plain loop."""
-    import timm
     import torch
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
 
     keep_freed_memory()
-    name, size, _ = MODELS[model]
     layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-    steps = [v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    transform = v2.Compose([*steps, v2.Normalize((0.5,) * 3, (0.5,) * 3)])
-    data = ImageFolder(str(photos / "train"), transform)
+    data = ImageFolder(str(photos / "train"), plain_transform(MODELS[model][1]))
     loader = DataLoader(data, BATCH_SIZE, shuffle=True, num_workers=num_workers)
-    options = {"img_size": size} if "vit" in name else {}
-    network = timm.create_model(name, num_classes=2, **options).train().to(memory_format=layout)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    network = network_of(model).to(memory_format=layout)
+    return trained(network, loader, torch.optim.AdamW(network.parameters(), 1e-3), layout)
+
+
+def plain_transform(size: int) -> Any:
+    """Returns torchvision's transform of a photo."""
+    import torch
+    from torchvision.transforms import v2
+
+    steps = [v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    return v2.Compose([*steps, v2.Normalize((0.5,) * 3, (0.5,) * 3)])
+
+
+def network_of(model: str) -> Any:
+    """Returns timm's network."""
+    import timm
+
+    name, size, _ = MODELS[model]
+    return timm.create_model(name, num_classes=2, **({"img_size": size} if "vit" in name else {})).train()
+
+
+def trained(network: Any, loader: Any, optimizer: Any, layout: Any) -> dict[str, float]:
+    """Trains by a plain loop."""
+    import torch
+
     starts = []
     for _ in range(NUM_EPOCHS):
         starts.append(now())
@@ -115,21 +137,77 @@ def peer_epoch(model: str, photos: Path, memory_format: str, num_workers: int) -
     return between(starts[1], starts[2])
 
 
+def timm_epoch(model: str, photos: Path) -> dict[str, float]:
+    """Trains as timm's train script does at its defaults: its loader, its augmentation, SGD."""
+    import torch
+    from timm.data import create_dataset, create_loader
+    from timm.optim import create_optimizer_v2
+
+    size, network = MODELS[model][1], network_of(model)
+    loader = create_loader(
+        create_dataset("", root=str(photos), split="train", is_training=True),
+        *((3, size, size), BATCH_SIZE),
+        is_training=True,
+        use_prefetcher=False,
+        scale=(0.08, 1.0),
+        color_jitter=0.4,
+        interpolation="random",
+        num_workers=4,
+        persistent_workers=False,  # the CPU seconds of processes count once they have ended
+        device=torch.device("cpu"),
+    )
+    optimizer = create_optimizer_v2(network, "sgd", lr=0.05, momentum=0.9, weight_decay=2e-5)
+    return trained(network, loader, optimizer, torch.contiguous_format)
+
+
+def lightning_epoch(model: str, photos: Path) -> dict[str, float]:
+    """Trains by Lightning's trainer at its defaults."""
+    import pytorch_lightning as pl
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+
+    starts: list[tuple[float, float]] = []
+
+    class Module(pl.LightningModule):
+        """The network of timm with cross-entropy and AdamW."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network_of(model)
+
+        def on_train_epoch_start(self) -> None:
+            """Notes the time."""
+            starts.append(now())
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            """Returns the loss, which is logged."""
+            images, labels = batch
+            loss = torch.nn.functional.cross_entropy(self.network(images), labels)
+            self.log("train/loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            """Returns AdamW."""
+            return torch.optim.AdamW(self.parameters(), 1e-3)
+
+    data = ImageFolder(str(photos / "train"), plain_transform(MODELS[model][1]))
+    loader = DataLoader(data, BATCH_SIZE, shuffle=True, num_workers=2)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=NUM_EPOCHS,
+        default_root_dir=photos.parent / "lightning",
+        enable_progress_bar=False,
+    )
+    trainer.fit(Module(), loader)
+    return between(starts[1], starts[2])
+
+
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory, as Regraft does."""
     libc = ctypes.CDLL(None)
     for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
         libc.mallopt(option, value)
-
-
-def flags() -> str:
-    """Returns the processor's name, and those of its flags that matter here."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    known = {key.strip(): value.strip() for key, value in lines.items()}
-    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
-    return f"{known.get('model name')}, {os.cpu_count()} cores, " + " ".join(
-        flag for flag in wanted if flag in known.get("flags", "").split()
-    )
 
 
 def main() -> None:
@@ -138,24 +216,19 @@ def main() -> None:
     if given.child:
         model, side, *peer = given.child.split()
         photos = given.scratch / "photos"
-        tell(regraft_epoch(model, photos) if side == "regraft" else peer_epoch(model, photos, peer[0], int(peer[1])))
+        by_name = {"regraft": regraft_epoch, "timm": timm_epoch, "lightning": lightning_epoch}
+        make = by_name.get(side) or partial(peer_epoch, memory_format=peer[0], num_workers=int(peer[1]))
+        tell(make(model, photos))
         return
     with tempfile.TemporaryDirectory() as scratch:
         draw_photos(Path(scratch) / "photos")
         names = [case for case in CASES if not given.only or case.split()[0] in given.only.split(",")]
         figures = rounds(__file__, names, Path(scratch), given.rounds, given.results)
-    print(flags())
-    for model in dict.fromkeys(name.split()[0] for name in names):
-        medians = {
-            name: {key: statistics.median(each[key] for each in figures[name]) for key in ("cpu", "wall", "peak_gb")}
-            for name in names
-            if name.startswith(f"{model} ")
-        }
-        own = medians.pop(f"{model} regraft")
-        best = min(medians, key=lambda name: medians[name]["cpu"])
-        for name, each in {f"{model} regraft": own, **medians}.items():
-            print(f"{name}: {each['cpu']:.2f} CPU s, {each['wall']:.2f} s, {each['peak_gb']:.2f} GB")
-        print(f"{model}: {medians[best]['cpu'] / own['cpu']:.2f} x the best loop ({best.partition('peer ')[2]})")
+    print("\n| case | CPU s | wall s | peak GB | CPU s against Regraft's |\n|---|---|---|---|---|")
+    for name in names:
+        cpu, wall, peak = (statistics.median(each[key] for each in figures[name]) for key in ("cpu", "wall", "peak_gb"))
+        own = statistics.median(each["cpu"] for each in figures[f"{name.split()[0]} regraft"])
+        print(f"| {name} | {cpu:.2f} | {wall:.1f} | {peak:.2f} | {cpu / own:.2f} |")
 
 
 if __name__ == "__main__":

@@ -41,3 +41,26 @@ def test_a_name_that_is_gone_is_found():
         "regraft.features.extractor.Prefix",
         "regraft.nowhere",
     ]
+
+
+def test_a_table_that_is_measured_again_replaces_its_own_alone(monkeypatch):
+    monkeypatch.syspath_prepend(FILES[0].parent)
+    written = importlib.import_module("speed").written
+    first = written("# Title\n\ntext\n", {"step": "machine\n\n| 1 |", "predict": "| 2 |"})
+    assert first.startswith("# Title\n\ntext\n\n## Speed, by one command\n\n    python benchmarks/speed.py ")
+    again = written(f"{first}\n## Next\n\nmore\n", {"step": "| 3 |", "fine_tuning": "| 4 |"})
+    assert "| 1 |" not in again
+    assert [line for line in again.splitlines() if line[:1] in "#|" and line] == [
+        *(
+            "# Title",
+            "## Speed, by one command",
+            "### fine_tuning",
+            "| 4 |",
+            "### step",
+            "| 3 |",
+            "### predict",
+            "| 2 |",
+        ),
+        "## Next",
+    ]
+    assert written(again, {}) == again
