@@ -268,6 +268,17 @@ def fastai_fine_tune(scratch: Path) -> dict[str, float]:
 @case
 def timm_fine_tune(scratch: Path) -> dict[str, float]:
     """Five epochs of timm's augmentation, optimizer and schedule, as its guide to fine-tuning sets them."""
+    return in_timm(scratch, batch_size=32, head_rate=3e-4)
+
+
+@case
+def timm_small_batches(scratch: Path) -> dict[str, float]:
+    """The same with more steps, in which the new head learns ten times as fast."""
+    return in_timm(scratch, batch_size=16, head_rate=3e-3)
+
+
+def in_timm(scratch: Path, batch_size: int, head_rate: float) -> dict[str, float]:
+    """Returns the test figures of five epochs, the backbone's rate being 3e-4."""
     import torch
     from timm.data import create_transform
     from timm.optim import create_optimizer_v2
@@ -276,7 +287,7 @@ def timm_fine_tune(scratch: Path) -> dict[str, float]:
 
     from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
-    num_epochs, batch_size = 5, 32
+    num_epochs = 5
     started = process_time()
     torch.manual_seed(0)
     backbone = efficientnet_lite0(
@@ -292,7 +303,8 @@ def timm_fine_tune(scratch: Path) -> dict[str, float]:
     loader = torch.utils.data.DataLoader(
         train_images, batch_size, shuffle=True, drop_last=len(train_images) > batch_size
     )
-    optimizer = create_optimizer_v2(model, "adamw", lr=3e-4, weight_decay=0.05)
+    rates = {"params": backbone.parameters()}, {"params": model[1].parameters(), "lr": head_rate}
+    optimizer = create_optimizer_v2(rates, "adamw", lr=3e-4, weight_decay=0.05)
     schedule = CosineLRScheduler(
         optimizer, num_epochs * len(loader), lr_min=1e-6, warmup_t=len(loader), warmup_lr_init=1e-6, t_in_epochs=False
     )
