@@ -299,3 +299,17 @@ def test_a_command_is_light_until_it_runs():
 def test_help_imports_no_command():
     modules = [f"regraft.cli.commands.{name}" for name in commands.names()]
     assert not imported_by("from regraft.cli.help import help_text; help_text()", [*HEAVY, *modules])
+
+
+def test_a_command_that_torchrun_has_started_twice_is_one_sentence(capsys, monkeypatch):
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    for name, value in (variables | {"GROUP_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "photos"}).items():
+        monkeypatch.setenv(name, value)
+    for words in (["eval", "run=last"], ["predict", "run=last", "input=a.png"], ["auto", "data=digits"], ["list"]):
+        code, out, err = run_main(words, capsys)
+        assert (code, out) == (1, "")
+        assert err.startswith(
+            "regraft: torchrun has started 2 processes of this command, each of which would do all of"
+        )
+    shared = [name for name in commands.names() if commands.find(name).shares_work]
+    assert shared == ["fill", "resume", "train"]

@@ -39,7 +39,8 @@ def test_nodes_have_as_many_processes_each(variables, reason, monkeypatch):
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=reason):
-        launcher.place()
+        launcher.place_in_training()
+    assert launcher.place().num_processes == 4  # which is all that shares of a store depend on
 
 
 @pytest.mark.parametrize(

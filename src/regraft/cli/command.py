@@ -33,6 +33,7 @@ class Command:
         config_name: the YAML in `conf/` that has its keys.
         takes_run: whether `run=` is completed with runs.
         words: returns the words that aren't `key=value`, for completion.
+        shares_work: whether several processes of torchrun or Slurm do it together; of any other command one may run.
         job: called by `run_app` with each config of a sweep; None if the command has no Hydra app.
     """
 
@@ -44,6 +45,7 @@ class Command:
     keys: Sequence[str] = ()
     takes_run: bool = False
     words: Callable[[], Iterable[str]] = tuple
+    shares_work: bool = False
     job: Callable[[DictConfig], Any] | None = None
 
     @property

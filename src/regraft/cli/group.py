@@ -44,7 +44,7 @@ def own_group(arguments: Sequence[str]) -> Iterator[Group | None]:
     Raises:
         ConfigError: a process doesn't come in time.
     """
-    place = launcher.place()
+    place = launcher.place_in_training()
     if place is None or place.is_lone:
         yield None
         return

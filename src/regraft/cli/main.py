@@ -23,6 +23,7 @@ from regraft.config.compose import is_debugging
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import readable, repeated
 from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.launcher import require_alone
 from regraft.core.processes import program_seconds
 from regraft.core.startup import start_clock, take_over_process
 from regraft.core.text import LogFormatter, say
@@ -114,6 +115,8 @@ def _dispatch(arguments: list[str]) -> None:
         if command.help is not None and {"-h", "--help"} & set(rest):
             say(command.help)
         else:
+            if not command.shares_work:
+                require_alone()
             if command.config_name in _COMPOSED:  # others refuse it
                 for key, value in repeated(rest).items():
                     say(f"regraft: {key} is given more than once; the last one counts, {key}={value}", is_error=True)

@@ -13,6 +13,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.processes import start_ticks
 
 _RUN_ID = "TORCHELASTIC_RUN_ID"
+_PER_NODE, _PER_NODE_OPTION = "SLURM_NTASKS_PER_NODE", "--ntasks-per-node"
 _UNNAMED = "none"
 """torchrun's `--rdzv-id` where none is given."""
 
@@ -51,36 +52,52 @@ class Place:
 
 
 def place() -> Place | None:
-    """Returns the place of this process; None if it was started alone.
+    """Returns the place of this process; None if it was started alone."""
+    if _RUN_ID in os.environ:  # first, as Slurm may have started torchrun
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+        return Place("torchrun", *(int(os.environ[name]) for name in names))
+    num_tasks = slurm.num_tasks()
+    return _of_srun(num_tasks) if num_tasks > 1 else None
+
+
+def place_in_training() -> Place | None:
+    """Returns the place of this process in a training; None if it was started alone.
 
     Raises:
         ConfigError: nodes have different numbers of processes, or Slurm doesn't say how many each has.
     """
-    if _RUN_ID in os.environ:  # first, as Slurm may have started torchrun
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
-        found = Place("torchrun", *(int(os.environ[name]) for name in names))
-        same = "--nproc-per-node"
-    elif (num_tasks := slurm.num_tasks()) > 1:
-        found, same = _of_srun(num_tasks), "--ntasks-per-node"
-    else:
+    found = place()
+    if found is None:
         return None
+    if found.launcher == "srun" and _number(_PER_NODE) is None:  # Lightning's environment needs it
+        fix = f"Start the tasks with {_PER_NODE_OPTION}={found.num_local}."
+        reason = f"srun has started {found.num_processes} tasks, but not how many a node"
+        raise ConfigError("trainer.devices", reason, fix=fix)
     if found.num_local * found.num_nodes != found.num_processes:
+        same = _PER_NODE_OPTION if found.launcher == "srun" else "--nproc-per-node"
         reason = f"{found.num_processes} processes on {found.num_nodes} nodes, {found.num_local} of them on this one"
         raise ConfigError("trainer.devices", reason, fix=f"Start as many on each node: {same}.")
     return found
 
 
-def _of_srun(num_tasks: int) -> Place:
-    def number(*names: str) -> int | None:
-        return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
+def require_alone() -> None:
+    """Raises ConfigError if torchrun or Slurm runs this command several times at once."""
+    found = place()
+    if found is not None and not found.is_lone:
+        started = f"{found.launcher} has started {found.num_processes} processes of this command"
+        fix = "Start one; regraft train, resume and fill alone share their work."
+        raise ConfigError(None, f"{started}, each of which would do all of it", fix=fix)
 
-    num_nodes = number("SLURM_STEP_NUM_NODES", "SLURM_NNODES") or 1
-    per_node = number("SLURM_NTASKS_PER_NODE")
-    if per_node is None:  # Lightning's environment needs it
-        fix = f"Start the tasks with --ntasks-per-node={num_tasks // num_nodes or 1}."
-        raise ConfigError("trainer.devices", f"srun has started {num_tasks} tasks, but not how many a node", fix=fix)
-    rank, local_rank, node = (number(f"SLURM_{name}") or 0 for name in ("PROCID", "LOCALID", "NODEID"))
+
+def _of_srun(num_tasks: int) -> Place:
+    num_nodes = _number("SLURM_STEP_NUM_NODES", "SLURM_NNODES") or 1
+    per_node = _number(_PER_NODE) or num_tasks // num_nodes or 1
+    rank, local_rank, node = (_number(f"SLURM_{name}") or 0 for name in ("PROCID", "LOCALID", "NODEID"))
     return Place("srun", rank, num_tasks, local_rank, per_node, node, num_nodes)
+
+
+def _number(*names: str) -> int | None:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
 
 
 def job_id() -> str | None:

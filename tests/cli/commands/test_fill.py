@@ -33,6 +33,9 @@ def test_a_training_reads_what_a_launchers_jobs_and_ranks_have_filled(capsys, mo
         monkeypatch.setenv(name, value)
     code, out, err = run_main(["fill", *FROZEN, "fill.share=3/3"], capsys)
     assert (code, "\nNext: regraft train data=digits" in out) == (0, True), err
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    code, out, err = run_main(["fill", *FROZEN], capsys)
+    assert (code, "stored before" in out, "Next:" in out) == (0, True, False), err  # which the first process says
     for name in GROUP:
         monkeypatch.delenv(name, raising=False)
     run = regraft.train(FROZEN)

@@ -13,6 +13,7 @@ import yaml
 import regraft
 from helpers.small import without
 from regraft.config.shipped import conf_dir
+from regraft.core import launcher
 from regraft.core.errors import ConfigError
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
@@ -101,9 +102,9 @@ def test_several_tasks_of_slurm_dont_train_a_run_each(step_tasks, is_refused, mo
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step_tasks)
     if is_refused:
         with pytest.raises(ConfigError, match=r"srun has started 2 processes of this command"):
-            multi_process.require_alone()
+            launcher.require_alone()
     else:
-        multi_process.require_alone()
+        launcher.require_alone()
 
 
 def test_several_nodes_need_what_starts_processes_there():

@@ -36,4 +36,4 @@ def run(arguments: list[str]) -> None:
         fit(TrainingJob(config, joined, is_locked=True), session, RunDisplay())
 
 
-COMMAND = Command(name="_join", run=run, usage="regraft _join FOLDER")
+COMMAND = Command(name="_join", run=run, usage="regraft _join FOLDER", shares_work=True)

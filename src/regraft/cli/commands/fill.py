@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from regraft.config import compose
 from regraft.config.check import reference
 from regraft.config.quoting import key_of
 from regraft.config.top_level import require_known_keys
+from regraft.core import launcher
 from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.processes import exit_with_parent
 from regraft.core.startup import quick_imports
 from regraft.core.text import LogFormatter, say
 from regraft.runs.folder import Run
@@ -26,6 +29,8 @@ from regraft.runs.folder import Run
 def run(arguments: Sequence[str]) -> None:
     """Fills the store, or a share of it; with -m, each of several shares in a job of Hydra's launcher."""
     require_known_flags(arguments)
+    if launcher.place() is not None:
+        exit_with_parent(launcher.agent())  # else a filler would outlive the torchrun that has started it
     command = parse(arguments)
     if not command.is_single_run:
         run_app(COMMAND, [*command.implied, *arguments])
@@ -79,23 +84,29 @@ def _fill(composed: DictConfig, folder: Path, words: Sequence[str], config_dir: 
 
     quiet_lightning()
     launched = Launched.found()
-    share = share_of(config, launched)
+    share, is_shown = share_of(config, launched), launched.local_rank == 0
     with alone():
         config = on_one_device(config, launched)
         keys = [key_of(word) or word for word in words]
         job = plan(config, Run(folder.resolve()), keys, reference=partial(reference, HydraConfig.get()))
-        with fill_progress.shown(share) as show:
+        with fill_progress.shown(share) if is_shown else nullcontext(_show_nothing) as show:
             filled = fill_store(job, share, show)
     training = ["regraft", "train", *(word for word in words if key_of(word) != "fill.share")]
     if config_dir is not None:
         training += ["--config-dir", config_dir]
-    say(fill_progress.summary(share, filled.state, filled.nouns, filled.folder, training))
+    lines = fill_progress.summary(share, filled.state, filled.nouns, filled.folder, training)
+    say(lines if is_shown else lines.partition("\n")[0])
     return {}
+
+
+def _show_nothing(state: Any, nouns: str) -> None:
+    """Leaves a machine's terminal to its first process."""
 
 
 COMMAND = Command(
     name="fill",
     run=run,
+    shares_work=True,
     usage="regraft fill [key=value | group=choice]... [fill.share=K/N] [-m] [--config-dir FOLDER]",
     details="""
 The other keys are those of a training (regraft train --help), which then computes no features. The share of a process

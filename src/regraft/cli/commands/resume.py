@@ -62,6 +62,7 @@ def _search_to_resume(arguments: Sequence[str], config_dir: str | None = None) -
 COMMAND = Command(
     name="resume",
     run=run,
+    shares_work=True,
     usage="regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
     details=RUN_REFERENCE
     + """

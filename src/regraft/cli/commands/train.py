@@ -22,6 +22,7 @@ from regraft.config import compose
 from regraft.config.check import Composed, reference
 from regraft.config.groups import section_text
 from regraft.config.quoting import key_of, quoted, trusting, value_of
+from regraft.core import launcher
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
@@ -30,7 +31,7 @@ from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run
-from regraft.training.fit.multi_process import require_alone, require_startable
+from regraft.training.fit.multi_process import require_startable
 from regraft.training.plan import TrainingJob, claimed, plan
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
         command = parse(arguments)
         if not command.is_single_run:
             if command.is_sweep:
-                require_alone()
+                launcher.require_alone()
             if not command.other_flags:  # --help, --cfg and the like train nothing
                 require_sound(command)
                 for sentence in command.explanations:
@@ -222,6 +223,7 @@ def keep_overrides(run: Run, overrides: Sequence[str], choices: Mapping[str, Any
 COMMAND = Command(
     name="train",
     run=run,
+    shares_work=True,
     usage="regraft train [key=value | group=choice]... [-m] [--config-dir FOLDER]",
     config_name="train",
     job=train_job,

@@ -55,21 +55,10 @@ def is_sharded(trainer: dict[str, Any]) -> bool:
     return trainer.get("strategy") == FSDP
 
 
-def require_alone() -> None:
-    """Raises ConfigError if torchrun or Slurm runs this command several times at once, each a run of its own."""
-    found = launcher.place()
-    if found is not None and not found.is_lone:
-        raise ConfigError(
-            None,
-            f"{found.launcher} has started {found.num_processes} processes of this command, each of which would train",
-            fix="Start one; regraft train and regraft resume alone share a run.",
-        )
-
-
 def require_startable(trainer: dict[str, Any]) -> None:
     """Raises ConfigError if a run needs several nodes, and nothing has started its processes there."""
     num_nodes = trainer["num_nodes"]
-    if num_nodes == 1 or launcher.place() is not None:
+    if num_nodes == 1 or launcher.place_in_training() is not None:
         return
     devices = num_processes(trainer) // num_nodes
     raise ConfigError(

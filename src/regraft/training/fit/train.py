@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.given import is_given
 from regraft.config.trust import require_known_targets
-from regraft.core import slurm
+from regraft.core import launcher, slurm
 from regraft.core.atomic import read_json
 from regraft.core.errors import ConfigError
 from regraft.core.startup import Preempted
@@ -51,7 +51,7 @@ class Display(Protocol):
 def train(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
     if job.group is None:
-        multi_process.require_alone()
+        launcher.require_alone()
     with claimed(job) as mine:
         if mine.is_done:
             return
