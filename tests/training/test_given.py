@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
 from regraft.config.given import name_of
+from regraft.core.errors import ConfigError
 from regraft.training import given
 from regraft.training.given import require_scalar
 
@@ -26,6 +27,9 @@ def test_a_loss_is_a_module_or_a_function(own):
     assert loss(LOGITS, TARGETS) == own(LOGITS, TARGETS)
     torch.testing.assert_close(total / number, own(LOGITS, TARGETS))
     require_scalar(loss, "classification", 3)
+    for call in (loss, loss.total):  # the second one with several processes
+        with pytest.raises(ConfigError, match="no weights of single samples"):
+            call(LOGITS, TARGETS, torch.ones(4))
 
 
 @pytest.mark.parametrize(

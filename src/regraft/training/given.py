@@ -32,10 +32,10 @@ class _Loss(nn.Module):
             raise ConfigError("loss", "a loss that was given has no weights of single samples", fix=fix)
         return self.loss(logits, targets)
 
-    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def total(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the summed loss and the number of samples."""
         number = torch.tensor(float(len(targets)), device=targets.device)
-        return self(logits, targets) * number, number
+        return self(logits, targets, weights) * number, number
 
 
 def given_loss(*, given: str) -> nn.Module:

@@ -82,6 +82,7 @@ CASES = {
     "frozen": [*RESNET, DOUBLE, "freezing=last_stages", "freezing.num_stages=2", "trainer.max_epochs=2"],
     "weights": [*CNN, DOUBLE, "freezing=none", "trainer.max_epochs=1", "loss.class_weights=balanced", "augment=basic"],
     "bfloat16": [*CNN, "trainer.precision=bf16-mixed", "freezing=none", "trainer.max_epochs=1", "optimizer=rmsprop"],
+    "computed again": [*CNN, DOUBLE, "freezing=none", "trainer.max_epochs=1", "trainer.checkpoint_activations=true"],
     "stored": [*CNN, "freezing=gradual", "trainer.max_epochs=2", "features.cache=on", "optimizer=adagrad"],
 }
 

@@ -224,8 +224,8 @@ class Group:
             first = yaml.safe_load(self._store.compare_set(_FAILED, "", yaml.safe_dump(own)))
         except (RuntimeError, ConfigError):  # the first process has ended, and its store with it
             return True
-        if self.is_first and self.place.launcher == "srun":
-            time.sleep(4 * _LONGEST_WAIT)  # the store ends with this process
+        if self.is_first and (self.place.launcher == "srun" or self.place.num_nodes > 1):
+            time.sleep(4 * _LONGEST_WAIT)  # the store ends with this process, or with torchrun on its node
         return bool(
             first["rank"] == self.place.rank or first["host"] != socket.gethostname() or first["causes"] != causes
         )
