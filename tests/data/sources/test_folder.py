@@ -12,6 +12,7 @@ from regraft.core.errors import ConfigErrors
 from regraft.data.images.file_reading.read import Index
 from regraft.data.images.samples import FileImages
 from regraft.data.prepared import PreparedData
+from regraft.data.sources import tree
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
 
@@ -90,6 +91,32 @@ def test_depth_case_of_extensions_and_what_is_ignored(
     assert splits.class_names == ("cat",)
     assert names(splits.train, tmp_path) == ["cat/indoors/night/photo000.png", "cat/photo000.JPG"]
     assert caplog.records[0].message == f"2 files without an image's extension are ignored in {tmp_path}: text (2)."
+
+
+def test_of_many_files_that_are_no_images_the_first_are_read(
+    tmp_path: Path, write_photos: WritePhotos, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_MOST_READ", 2)
+    write_photos(tmp_path / "cat", 1)
+    for number in range(5):
+        (tmp_path / "cat" / f"{number}.txt").write_text("no picture")
+    os.mkfifo(tmp_path / "cat" / "pipe")
+    with caplog.at_level(logging.INFO, "regraft"):
+        read(tmp_path)
+
+    assert [record.message for record in caplog.records[:2]] == [
+        f"5 files without an image's extension are ignored in {tmp_path}: text (2); 3 more.",
+        f"1 path that isn't a file is ignored in {tmp_path}.",
+    ]
+
+
+def test_an_empty_class_says_what_is_in_its_folder_alone(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "dogs", 1)
+    for name, content in {"dog/a/x.bin": b"%PDF", "dogs/y.bin": b"no picture"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"class folder .*dog;.* What is there: a PDF\."):
+        read(tmp_path)
 
 
 def test_empty_class_is_named(tmp_path: Path, write_photos: WritePhotos) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
 from regraft.data.findings import counted
-from regraft.data.images.file_reading.kinds import counted_kinds
 from regraft.data.sources.checked_files import reasons
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
@@ -180,8 +179,10 @@ def _log_ignored(tree: Tree) -> None:
         message = "%d %ss of the test folder have no labels and aren't a test split."
         _log.info(message, len(tree.unlabelled), kind.noun)
     for folder in tree.folders.values():
-        others = tree.others_in(folder)
-        if others:
+        if others := tree.apart_in([folder]):
             what = f"without {kind.possessive} extension"
             ignored = counted(len(others), f"file {what} is ignored", f"files {what} are ignored")
-            _log.info("%s in %s: %s.", ignored, tree.root / folder, counted_kinds(others.values()))
+            _log.info("%s in %s: %s.", ignored, tree.root / folder, tree.kinds_of(others))
+        if special := tree.apart_in([folder], "special"):
+            ignored = counted(len(special), "path that isn't a file is ignored", "paths that aren't files are ignored")
+            _log.info("%s in %s.", ignored, tree.root / folder)

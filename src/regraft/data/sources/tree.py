@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from regraft.data.tables.reading import SUFFIXES
 
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
+_MOST_READ = 1_000
+"""Files whose first bytes are read for a message; a data set may have a million that aren't images."""
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _START = re.compile(r"[^\W\d_]+")
 _WITHOUT_CLASSES = " Add them, remove the folder, or name the other splits alone, as in data.splits.train={}."
@@ -105,10 +107,15 @@ class Tree:
         except OSError:
             return b""
 
-    def others_in(self, folder: str) -> dict[str, bytes]:
-        """Returns those of `heads` in a folder, at any depth; the empty path is the root."""
-        prefix = folder + os.sep if folder else ""
-        return {path: head for path, head in self.heads.items() if path.startswith(prefix)}
+    def apart_in(self, folders: Iterable[str], kind: str = "other") -> list[str]:
+        """Returns the ignored paths of a kind in folders, at any depth; the empty path is the root."""
+        within = set(folders)
+        return [path for path in self.apart[kind] if not within.isdisjoint(_folders_of(path))]
+
+    def kinds_of(self, paths: Sequence[str]) -> str:
+        """Returns the types of files, and how many there are of each; only the first 1,000 are read."""
+        more = f"; {len(paths) - _MOST_READ:,} more" if len(paths) > _MOST_READ else ""
+        return counted_kinds(map(self._head, paths[:_MOST_READ])) + more
 
     @property
     def is_in_doubt(self) -> bool:
@@ -118,6 +125,15 @@ class Tree:
     def lacking(self, split: str) -> list[str]:
         """Returns the classes without an image in a split, of those that train has."""
         return [name for name in self.classes["train"] if not self.classes[split].get(name)]
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """Yields the folders that a path is in, from the root down."""
+    yield ""
+    at = path.find(os.sep)
+    while at >= 0:
+        yield path[:at]
+        at = path.find(os.sep, at + 1)
 
 
 def class_errors(tree: Tree) -> Iterator[Finding]:
@@ -146,9 +162,8 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
             f"no {noun} in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
             f"{noun} extensions: {', '.join(sorted(tree.kind.extensions))}. Add {noun}s or remove the folder."
         )
-        others = [head for path in paths for head in tree.others_in(path).values()]
-        if others:
-            sentence += f" What is there: {counted_kinds(others)}."
+        if others := tree.apart_in(paths):
+            sentence += f" What is there: {tree.kinds_of(others)}."
         if noun == "image" and any(path.endswith(".txt") for path in tree.apart["other"]):
             sentence += " Folders of texts are data=text_folder."
         yield Finding("empty_class", "error", sentence, items_of(paths))

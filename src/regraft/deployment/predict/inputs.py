@@ -11,7 +11,6 @@ from typing import cast
 
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import counted, readable
-from regraft.data.images.file_reading.kinds import counted_kinds
 from regraft.data.shards.headers import is_tar, read_headers, unpacking
 from regraft.data.shards.member import Member, state_of
 from regraft.data.sources.folder import EXTENSIONS, IMAGES
@@ -117,7 +116,7 @@ def files_in(folder: Path, kind: FileKind) -> tuple[list[str], list[str]]:
     """Returns the paths of the files of a kind in a folder, at any depth, and notes on what is left out."""
     paths, found = scan_images(folder, kind)
     faults = [fault.sentence for fault in found.errors]
-    kinds = {"other": f": {counted_kinds(found.heads.values())}"}
+    kinds = {"other": f": {found.kinds_of(found.apart['other'])}"}
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])}{kinds.get(kind, '')})"
         for kind, wording in _SKIPPED.items()
