@@ -4,7 +4,6 @@ import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +79,8 @@ def test_other_weights_are_exported_again(copied: Classifier, made: list[Classif
     assert made == [other]
     onnx_engine.with_onnx(copied)
     assert made == [other]
+    onnx_engine.with_onnx(replace(copied, temperature=1.7))
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("name", ["best.ckpt.onnx", "best.ckpt.onnx.json"])
@@ -106,6 +107,13 @@ def test_without_a_place_it_is_exported_for_this_process(
     assert model.engine.path is None
     assert "can't be kept as" in caplog.text
     assert "exported for this process" in str(model.engine)
+
+
+def test_a_file_that_cant_be_loaded_is_an_error(copied: Classifier, capfd: pytest.CaptureFixture[str]) -> None:
+    onnx_engine._keep(Path(f"{copied.checkpoint}.onnx"), onnx_engine._key(copied), b"no network")
+    with pytest.raises(ConfigError, match=r"^engine: .*ONNX Runtime can't run this network \(.*Use engine=torch\.$"):
+        onnx_engine.with_onnx(copied)
+    assert capfd.readouterr().err == ""
 
 
 def test_no_memory_is_said_as_torch_says_it(exported: Classifier) -> None:
@@ -146,12 +154,10 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         load.with_engine(None, None, "onnx", print)
 
 
-def test_stored_features_are_torchs(exported: Classifier) -> None:
-    options = {"views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto", "max_gb": 1.0, "dir": None}
-    section = {"_target_": "regraft.features.settings.FeatureSettings", "cache": "auto", **options}
-    checkpoint = SimpleNamespace(config={"features": section})
-    reason = features._features(checkpoint, exported, {"cache": "on", "dir": None}, "none")
-    assert reason == "engine=onnx computes whole networks; use engine=torch."
+def test_stored_features_are_refused_before_the_export(small_run: Run) -> None:
+    options = {"trust": (), "device": None, "settings": {"cache": "on", "dir": None}, "tta": "none"}
+    with pytest.raises(ConfigError, match=r"^features\.cache: .*whole networks.*Use engine=torch\.$"):
+        features.model_and_features(small_run.path, engine="onnx", tell=pytest.fail, **options)
 
 
 def test_a_run_is_predicted_by_the_command_and_from_python(
@@ -168,6 +174,7 @@ def test_a_run_is_predicted_by_the_command_and_from_python(
     )
     assert code == 0
     assert "Computed by ONNX Runtime" in out
+    assert f"{small_run.best_ckpt}.onnx\n" in out
 
 
 def test_what_onnx_runtime_cant_run_is_said_in_a_sentence() -> None:

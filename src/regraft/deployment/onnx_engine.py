@@ -25,8 +25,9 @@ from regraft.features.fingerprint import UnreadableSourceError, stage_fingerprin
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "numpy")
-_CODE = tuple(f"deployment/export/{name}.py" for name in ("onnx", "onnx_lstm", "program", "text_program"))
+_PACKAGES = ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "numpy")
+_MODULES = ("image_program", "onnx", "onnx_lstm", "program", "signature", "text_program")
+_CODE = tuple(f"deployment/export/{name}.py" for name in _MODULES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def with_onnx(model: Classifier, tell: Callable[[str], None] = lambda step: None
     """Returns a model whose logits ONNX Runtime computes; they are torch's up to rounding, which is checked once.
 
     The exported network is kept as `best.ckpt.onnx` beside `best.ckpt`, and read as long as it is whole and was made
-    from the same weights and code with the same versions; its key and hash are in `best.ckpt.onnx.json`.
+    from the same weights, temperature and code with the same versions; its key and hash are in `best.ckpt.onnx.json`.
 
     Args:
         model: on the CPU.
@@ -83,18 +84,18 @@ def with_onnx(model: Classifier, tell: Callable[[str], None] = lambda step: None
         key = None
     content = _kept(path, key) if key is not None else None
     is_kept = content is not None
-    if content is None:
-        tell("Exporting the network to ONNX")
-        try:
+    try:
+        if content is not None:
+            run = onnx.runner(content, signature, 1)
+        else:
+            tell("Exporting the network to ONNX")
             content = onnx.to_bytes(model, {}, signature)
             tell("Comparing its logits with the model's")
             run = onnx.runner(content, signature, 1)
             require_equal(compare(model, run, model.reader.samples().generated(), preprocessing=False))
-        except ConfigError as error:
-            raise ConfigError("engine", error.reason, got="onnx", fix="Use engine=torch.") from error
-        is_kept = key is not None and _keep(path, key, content)
-    else:
-        run = onnx.runner(content, signature, 1)
+            is_kept = key is not None and _keep(path, key, content)
+    except ConfigError as error:
+        raise ConfigError("engine", error.reason, got="onnx", fix="Use engine=torch.") from error
     return replace(model, engine=OnnxEngine(run, path if is_kept else None))
 
 
@@ -102,7 +103,7 @@ def _key(model: Classifier) -> str:
     """Returns a hash of everything that the exported network depends on."""
     (fingerprint,) = stage_fingerprints({"network": model.network})
     versions = [__version__, torch.__version__, *map(version, _PACKAGES)]
-    fields = [fingerprint, model.input_spec.to_dict(), model.task.name, versions, code_hash(*_CODE)]
+    fields = [fingerprint, model.input_spec.to_dict(), model.task.name, model.temperature, versions, code_hash(*_CODE)]
     return content_hash(json.dumps(fields).encode()).hex()
 
 

@@ -118,7 +118,7 @@ def _predict(config: dict[str, Any]) -> None:
             if lookup is not None:
                 lookup.flush()
     if model.engine is not None:
-        console.print(f"Computed by {model.engine}.")
+        console.print(f"Computed by {model.engine}", soft_wrap=True)
     if output != STDOUT:
         prediction_table.show(summary, noun, is_kept=output is not None)
     if lookup is not None and lookup.num_found:

@@ -37,7 +37,11 @@ def model_and_features(
         tta: features are stored for `none` only.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
+    if engine == "onnx" and settings["cache"] == "on":  # before the export, which takes long
+        raise ConfigError("features.cache", "engine=onnx computes whole networks", got="on", fix="Use engine=torch.")
     model = with_engine(checkpoint, device, engine, tell)
+    if model.engine is not None:
+        return model, None
     found = _features(checkpoint, model, settings, tta)
     if isinstance(found, FeatureLookup):
         return model, found
@@ -53,8 +57,6 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     own: FeatureSettings = factory(config["features"] | given, "features")()
     if own.cache == "off":
         return "features.cache=off."
-    if model.engine is not None:
-        return "engine=onnx computes whole networks; use engine=torch."
     if tta != "none":
         return f"only the view of tta=none is stored; got tta={tta}."
     described = model.reader.stored_transform()
