@@ -316,9 +316,10 @@ def test_the_first_run_is_at_the_largest_size_that_there_is_time_for(monkeypatch
     assert bench.clock.now <= budget
 
 
-def test_a_larger_size_is_chosen_if_a_first_run_has_taken_less_than_expected(monkeypatch):
+@pytest.mark.parametrize("run_seconds", [1.0, 2.0])  # in the second case, only if it isn't counted again
+def test_a_larger_size_is_chosen_if_a_first_run_has_taken_less_than_expected(monkeypatch, run_seconds):
     monkeypatch.setattr(sys.modules[__name__], "BUILD_SECONDS", 5.0)
-    monkeypatch.setattr(sys.modules[__name__], "RUN_SECONDS", 1.0)
+    monkeypatch.setattr(sys.modules[__name__], "RUN_SECONDS", run_seconds)
     bench = sized(48, monkeypatch, s224=1.0, s128=1.0)
     bench.run()
     assert (bench.runs[0], bench.runs[-1]) == (("s128", False), ("s224", True))
@@ -380,3 +381,14 @@ def test_a_first_run_that_takes_longer_than_expected_is_of_the_images_that_were_
     assert 0.2 < bench.search.fraction < 1
     assert bench.fractions[-1] == bench.search.fraction
     assert bench.clock.now <= 1.05 * 26
+
+
+def test_uncut_texts_have_an_early_run_of_the_smallest_size_on_a_slow_machine(monkeypatch):
+    bench = sized(300, monkeypatch, s256=1.0, s64=1.0)
+    bench.search._waiting = [Choice("m", TextSpec, each.size, each.overrides, dict) for each in bench.search._waiting]
+    for made in bench.made.values():
+        made.longest = 40
+    bench.clock.now = 19.0
+    best = bench.run()
+    assert bench.runs == [("s64", False), ("s256", True)]
+    assert [each for each in bench.search.tried if each.reason is None] == [best]

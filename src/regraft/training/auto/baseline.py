@@ -79,8 +79,6 @@ class Baseline(Measurement):
         """
         first = self._first()
         chosen = self._larger(first) if self.fraction == 1 else first
-        if chosen is not first and first.is_same_as(chosen.choice):
-            first.stop(first.why_same_as(chosen.choice))
         self._tell_what_is_to_do(chosen)
         if not self._has_run:
             self._run_early(chosen, self._cost(chosen), first)
@@ -90,6 +88,9 @@ class Baseline(Measurement):
             if larger is not chosen:
                 chosen = larger
                 self._tell_what_is_to_do(chosen)
+        for each in self._alive():  # after the early run, which may be one of them
+            if each is not chosen and each.is_same_as(chosen.choice):
+                each.stop(each.why_same_as(chosen.choice))
         self._tell_what_would_take_longer(chosen)
         if self.fraction == 1:
             self._run_on_all(chosen)
@@ -209,8 +210,8 @@ class Baseline(Measurement):
         return min(self._clock.passed() + SAFETY * cost.seconds, self._clock.budget) <= EARLY_SECONDS
 
     def _with_early(self, cost: Cost) -> Cost:
-        """Returns the cost with that of an early run, where there is one."""
-        has_early = not self._has_run and not self._is_soon(cost)
+        """Returns the cost with that of an early run, where there is still to be one."""
+        has_early = not self._has_run and self._with_run is None and not self._is_soon(cost)
         return replace(cost, run_seconds=cost.run_seconds + self._run_seconds) if has_early else cost
 
     def _run_early(self, chosen: Tried, cost: Cost, first: Tried) -> None:
