@@ -127,7 +127,8 @@ def _expanded_text(text: str, trust: Sequence[str]) -> list[str]:
     path = Path(text).expanduser()
     if not is_remote(text) and path.is_dir():
         tars = tars_in(path)
-        packed = [each for each in sorted(path.iterdir()) if unpacking(each.name) and _unpacked(each) not in tars]
+        unpacked = set(tars)
+        packed = [each for each in sorted(path.iterdir()) if unpacking(each.name) and _unpacked(each) not in unpacked]
         if not tars and not packed:
             raise ConfigError(_KEY, f"there is no .tar file in {readable(text)}")
         return [_local(str(each)) for each in (*tars, *packed)]

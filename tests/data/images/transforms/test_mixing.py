@@ -26,6 +26,14 @@ def test_normalise_takes_repeated_channels() -> None:
     assert torch.equal(normalise(gray.expand(-1, 3, -1, -1), spec), normalise(gray.repeat(1, 3, 1, 1), spec))
 
 
+def test_a_gradient_passes_where_a_prediction_has_normalised_before() -> None:
+    spec, images = ImageSpec(1, mean=(0.123,) * 3, std=(0.5,) * 3), torch.zeros(1, 3, 1, 1)
+    with torch.inference_mode():
+        normalise(images, spec)
+    normalise(images.requires_grad_(), spec).sum().backward()
+    assert images.grad is not None
+
+
 @pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
 def test_mixed_targets_are_rows_that_sum_to_one(
     make_augment: Callable[..., Augment], alphas: tuple[float, float]

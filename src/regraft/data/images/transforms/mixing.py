@@ -24,8 +24,9 @@ def normalise(images: Tensor, spec: ImageSpec) -> Tensor:
 @lru_cache
 def _scale_and_shift(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns what makes normalising one multiplication and one addition per pixel, in a single pass over a batch."""
-    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (means, stds))
-    return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
+    with torch.inference_mode(mode=False):  # a gradient may pass through them later
+        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (means, stds))
+        return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
 
 
 def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, draw_seed: int) -> tuple[Tensor, Tensor]:
