@@ -62,6 +62,8 @@ def raw_photo(order: str, *more: int) -> bytes:
         (raw_photo(">", 50706), "a raw photo (NEF, ARW or DNG)"),
         (zipped("[Content_Types].xml"), "a document of Office"),
         (zipped("cat.jpg"), "a zip archive"),
+        (b"BMW, a make of cars\n", "text"),
+        (saved(lambda file: Image.new("L", (9, 9)).save(file, "BMP")), "BMP"),
         (b"\x05" + bytes(30), ""),
         (bytes(range(200)), ""),
     ],

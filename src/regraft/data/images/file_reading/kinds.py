@@ -148,7 +148,9 @@ def kind_of(content: bytes) -> str:
         return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else other
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12], "")
-    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    magic, found = next((each for each in _MAGIC.items() if head.startswith(each[0])), (b"", ""))
+    if len(magic) < 4 and _is_text(head):  # which may begin with BMW or ID3
+        return _text_kind(head)
     if found == "a zip archive":
         return next((kind for mark, kind in _IN_ZIP.items() if mark in head[30:100]), found)
     if found == "TIFF" and _is_raw(head):
