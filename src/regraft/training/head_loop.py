@@ -24,8 +24,8 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 LossOf = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From features (batch, num_features), targets and indices (batch,) to the mean loss and the logits."""
-LossInBlocks = Callable[[Iterable[tuple[Tensor, Tensor, Tensor]]], tuple[Tensor, Tensor]]
-"""From blocks of the same to the mean loss of them all and the predictions, without a gradient."""
+LossInBlocks = Callable[[Iterable[tuple[Tensor, Tensor, Tensor]], int], tuple[Tensor, Tensor]]
+"""From blocks of the same and their number of samples to the mean loss and the predictions, without a gradient."""
 _BLOCK = 16_384
 """Samples whose loss without a gradient is computed at once."""
 
@@ -171,7 +171,7 @@ class HeadLoop:
         if in_blocks is not None and len(rows) > _BLOCK:
             parts = rows.split(_BLOCK)
             blocks = ((batch["features"][part], batch["targets"][part], batch["indices"][part]) for part in parts)
-            return *in_blocks(blocks), targets, indices
+            return *in_blocks(blocks, len(rows)), targets, indices
         loss, logits = self._loss_of(batch["features"][rows], targets, indices)
         return loss, self._predict(logits.detach()), targets, indices
 

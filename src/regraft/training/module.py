@@ -225,18 +225,25 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         return self._loss_of(self.head(features), targets, indices)
 
     @torch.no_grad()
-    def _loss_in_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def _loss_in_blocks(
+        self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], num_samples: int
+    ) -> tuple[Tensor, Tensor]:
         """Returns the mean loss after a closed form's step, and the predictions, from all features in blocks.
 
         The loss is only logged, so that its gradient, which Lightning asks for, needn't reach the weights.
         """
-        totals, predictions = [], []
+        # Predictions of blocks that are kept one by one would lie between the freed room of blocks.
+        totals, predictions, start = [], torch.empty(0), 0
         for features, targets, indices in blocks:
             logits, weights = self.head(features), self.weights_of(indices)
             totals.append(torch.stack(self.loss.total(logits, targets, *([] if weights is None else [weights]))))
-            predictions.append(self.task.predicted(logits))
+            found = self.task.predicted(logits)
+            if not start:
+                predictions = found.new_empty(num_samples, *found.shape[1:])
+            predictions[start : start + len(found)] = found
+            start += len(found)
         summed, divisor = torch.stack(totals).sum(0)
-        return (summed / divisor + self._penalty()).requires_grad_(), torch.cat(predictions)
+        return (summed / divisor + self._penalty()).requires_grad_(), predictions
 
     def _loss_of(
         self, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None = None
