@@ -24,7 +24,31 @@ def in_place():
     return Backbone(stages, 4, ImageSpec(16, 3))
 
 
-MAKERS = {"cnn": cnn, "tapped": lambda: tapped(cnn(), "all"), "in place": in_place}
+class Named(nn.Module):
+    """Passes on more than one tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return {"maps": self.conv(images), "size": 16, "mask": None}
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, named):
+        return self.norm(named["maps"].relu_()).mean((2, 3))
+
+
+def by_name():
+    return Backbone({"first": Named(), "second": Pooled()}, 4, ImageSpec(16, 3))
+
+
+MAKERS = {"cnn": cnn, "tapped": lambda: tapped(cnn(), "all"), "in place": in_place, "by name": by_name}
 
 
 def step(make, *, is_checkpointed, frozen=()):

@@ -14,14 +14,13 @@ def computed_again(stage: nn.Module, inputs: Any) -> Any:
 
     Dropout draws the same masks again, and statistics, such as those of BatchNorm, are updated once.
     """
-    return checkpoint(
-        lambda given: stage(_copied(given)), inputs, use_reentrant=False, context_fn=partial(_contexts, stage)
-    )
+    from lightning_utilities.core.apply_func import apply_to_collection
 
+    def compute(given: Any) -> Any:
+        # Copies, as a stage may begin with an operation that works in place.
+        return stage(apply_to_collection(given, Tensor, Tensor.clone))
 
-def _copied(inputs: Any) -> Any:
-    """Returns copies of tensors: a stage may begin with an operation that works in place."""
-    return inputs.clone() if isinstance(inputs, Tensor) else tuple(map(_copied, inputs))
+    return checkpoint(compute, inputs, use_reentrant=False, context_fn=partial(_contexts, stage))
 
 
 def _contexts(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

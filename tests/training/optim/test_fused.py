@@ -44,6 +44,24 @@ def test_a_gradient_that_lies_otherwise_in_memory_is_not_fused():
         assert optimizer.param_groups[0]["fused"] is None
 
 
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_parameter_may_have_its_first_gradient_later_than_others(kind):
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+
+    def trained(*, is_fused):
+        early, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        optimizer = kind([early, late], lr=0.1, **options)
+        for step in range(3):
+            early.grad, late.grad = torch.ones(3), torch.ones(3) if step else None
+            with fused_kernels(optimizer) as fuse:
+                if is_fused:
+                    fuse()
+                optimizer.step()
+        return torch.stack([early, late]).detach()
+
+    torch.testing.assert_close(trained(is_fused=True), trained(is_fused=False))
+
+
 def test_states_get_the_memory_format_of_their_parameters():
     weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
     optimizer = torch.optim.AdamW([weight])

@@ -22,7 +22,7 @@ def fused_kernels(optimizer: Optimizer) -> Iterator[Callable[[], None]]:
 
     def fuse() -> None:
         for group in optimizer.param_groups if type(optimizer) in _FUSED else ():
-            if group["fused"] is None and not group["foreach"] and _can_be_fused(group["params"]):
+            if group["fused"] is None and not group["foreach"] and _can_be_fused(optimizer, group["params"]):
                 group["fused"] = True
                 changed.append(group)
 
@@ -33,12 +33,16 @@ def fused_kernels(optimizer: Optimizer) -> Iterator[Callable[[], None]]:
             group["fused"] = None
 
 
-def _can_be_fused(parameters: Iterable[Tensor]) -> bool:
-    """Whether the gradients lie in memory as the parameters do: the kernels rely on it without a check."""
-    return all(
-        each.is_cpu and each.grad.layout == torch.strided and each.grad.stride() == each.stride()
-        for each in parameters
-        if each.grad is not None
+def _can_be_fused(optimizer: Optimizer, parameters: Iterable[Tensor]) -> bool:
+    """Whether the kernels give what others do.
+
+    They rely without a check on gradients that lie in memory as the parameters do; and SGD's on momentum of all
+    parameters or of none, which isn't so where a parameter has its first gradient later than others.
+    """
+    trained = [each for each in parameters if each.grad is not None]
+    has_momentum = {optimizer.state.get(each, {}).get("momentum_buffer") is not None for each in trained}
+    return len(has_momentum) <= 1 and all(
+        each.is_cpu and each.grad.layout == torch.strided and each.grad.stride() == each.stride() for each in trained
     )
 
 
