@@ -15,7 +15,14 @@ from regraft.models.freezing import LinearProbe, NoFreezing, UpTo
 from regraft.runs.checkpoint import read
 from regraft.training.fit import single
 from regraft.training.hardware import memory_format
-from regraft.training.hardware.memory_format import Trial, Work, faster_format, settled_format, work_of
+from regraft.training.hardware.memory_format import (
+    Trial,
+    Work,
+    faster_format,
+    settle_as_before,
+    settled_format,
+    work_of,
+)
 from regraft.training.module import TransferModule
 
 TRAINER = {
@@ -138,3 +145,12 @@ def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, has_beg
     )
     config = {"trainer": TRAINER, "data": {"batch_size": 8}}
     assert settled_format(config, parts, plan, has_begun=has_begun) == ("contiguous", None)
+
+
+@pytest.mark.parametrize(("now", "expected"), [("auto", "channels_last"), ("contiguous", "contiguous")])
+def test_a_trials_choice_is_repeated_unless_the_config_has_one(now, expected):
+    config, recorded = ({"trainer": {**TRAINER, "memory_format": now, "compile": False}} for _ in range(2))
+    module = SimpleNamespace(hparams={"config": recorded})
+    settle_as_before(config, module, {"trainer": {"memory_format": "channels_last", "compile": True}})
+    for each in (config, recorded):
+        assert (each["trainer"]["memory_format"], each["trainer"]["compile"]) == (expected, False)

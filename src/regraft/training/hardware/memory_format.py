@@ -127,8 +127,9 @@ def settle_as_before(config: Config, module: Any, before: Config) -> None:
     Args:
         before: the config of its earlier start, see `provenance.config_before`; empty if there was none.
     """
-    chosen = before.get("trainer", {})
-    settle(config, module, **{key: chosen[key] for key in ("memory_format", "compile") if key in chosen})
+    chosen, trainer = before.get("trainer", {}), config["trainer"]
+    open_keys = [key for key in ("memory_format", "compile") if key in chosen and trainer.get(key, "auto") == "auto"]
+    settle(config, module, **{key: chosen[key] for key in open_keys})
 
 
 def faster_format(

@@ -39,10 +39,11 @@ def _can_be_fused(optimizer: Optimizer, parameters: Iterable[Tensor]) -> bool:
     They rely without a check on gradients that lie in memory as the parameters do; and SGD's on momentum of all
     parameters or of none, which isn't so where a parameter has its first gradient later than others.
     """
-    trained = [each for each in parameters if each.grad is not None]
-    has_momentum = {optimizer.state.get(each, {}).get("momentum_buffer") is not None for each in trained}
+    trained = [(each, each.grad) for each in parameters if each.grad is not None]
+    has_momentum = {optimizer.state.get(each, {}).get("momentum_buffer") is not None for each, _ in trained}
     return len(has_momentum) <= 1 and all(
-        each.is_cpu and each.grad.layout == torch.strided and each.grad.stride() == each.stride() for each in trained
+        each.is_cpu and gradient.layout == torch.strided and gradient.stride() == each.stride()
+        for each, gradient in trained
     )
 
 
