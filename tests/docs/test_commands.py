@@ -40,6 +40,8 @@ NOT_RUN = {
     "docs/how-to/several_machines.md": [
         "torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 \\",
         "sbatch several_machines.sh",
+        "regraft train data=folder data.root=photos model=vit_b_16 freezing=gradual trainer=fsdp "
+        "trainer.precision=bf16-mixed",
         "torchrun --nnodes=1 --nproc-per-node=4 -m regraft resume run=last output_dir=/shared/outputs",
     ],
     "docs/how-to/slurm.md": [
