@@ -29,6 +29,7 @@ _SYNONYMS = {
     "loss.class_weights": "class_weight weights_per_class",
     "loss.label_smoothing": "smoothing",
     "model": "arch architecture backbone model_name net network",
+    "model.drop_path": "drop_path_rate stochastic_depth",
     "model.image_size": "image_sz img_size imgsize imgsz input_size res resolution size",
     "model.weights": "pretrained",
     "optimizer": "opt optim",
