@@ -93,7 +93,7 @@ def test_the_same_run_by_ddp_ends_alike(name):
     words = [*BASE, *CASES[name]]
     train_by_ranks([[*words, *FSDP, "hydra.run.dir=sharded"], [*words, *DDP, "hydra.run.dir=ddp"]])
     sharded, ddp = run_of("sharded"), run_of("ddp")
-    assert largest_difference(sharded, ddp) < 1e-12
+    assert largest_difference(sharded, ddp) < (1e-12 if DOUBLE in words else 1e-5)
     assert sharded.metrics == pytest.approx(ddp.metrics, rel=1e-5)
     logged = zip(sharded.logged_rows(10**9), ddp.logged_rows(10**9), strict=True)
     assert all(dict(ours) == pytest.approx(dict(theirs), rel=1e-4) for ours, theirs in logged)

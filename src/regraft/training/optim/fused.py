@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
+from regraft.core.sharded import is_sharded
+
 _FUSED = (Adam, AdamW, SGD, Adagrad)
 
 
@@ -37,12 +39,13 @@ def _can_be_fused(optimizer: Optimizer, parameters: Iterable[Tensor]) -> bool:
     """Whether the kernels give what others do.
 
     They rely without a check on gradients that lie in memory as the parameters do; and SGD's on momentum of all
-    parameters or of none, which isn't so where a parameter has its first gradient later than others.
+    parameters or of none, which isn't so where a parameter has its first gradient later than others. torch has none of
+    SGD and Adagrad for parameters that processes divide among them.
     """
     trained = [(each, each.grad) for each in parameters if each.grad is not None]
     has_momentum = {optimizer.state.get(each, {}).get("momentum_buffer") is not None for each, _ in trained}
     return len(has_momentum) <= 1 and all(
-        each.is_cpu and gradient.layout == torch.strided and gradient.stride() == each.stride()
+        each.is_cpu and not is_sharded(each) and gradient.layout == torch.strided and gradient.stride() == each.stride()
         for each, gradient in trained
     )
 
