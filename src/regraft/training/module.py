@@ -149,8 +149,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
-                loss_sum, predictions, earlier = self._earlier_steps[:3]
-                self.train_metrics.update(loss_sum, predictions, self.task.true(earlier))
+                loss_sum, of_earlier, earlier = self._earlier_steps[:3]
+                self.train_metrics.update(loss_sum, of_earlier, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
             logits, weights = self(batch["inputs"], batch.get("num_stages_done", 0)), batch.get("weights")
