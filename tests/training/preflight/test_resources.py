@@ -100,7 +100,9 @@ def test_activations_are_checkpointed_where_memory_lacks_or_if_that_is_chosen(mo
     assert [checked(full, each) for each in ("auto", True, False)] == [False, True, False]
     assert checked(full - 1, "auto")
     assert not checked(full, True, [[]])  # nothing but the head trains
-    with pytest.raises(ConfigError, match=r"data.batch_size=9 or less, trainer.checkpoint_activations=auto, or freeze"):
+    with pytest.raises(
+        ConfigError, match=r"=9 or less, trainer.checkpoint_activations=auto without trainer.compile=true, or"
+    ):
         checked(full - 1, False)
     with pytest.raises(ConfigError, match=r"data.batch_size=9 or less, or freeze"):
         checked(least - 1, "auto")

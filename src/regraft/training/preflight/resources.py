@@ -14,6 +14,7 @@ from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs, saved_bytes
 
+_CHECKPOINTING = "trainer.checkpoint_activations=auto without trainer.compile=true, "
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
 
@@ -160,8 +161,7 @@ def check_memory(
         f"a step takes at least {bytes_text(needed)} ({bytes_text(each)} of each {spec.kind}, {bytes_text(resident)} "
         f"of parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
         got=batch_size,
-        fix=f"{fix}, {'' if is_checkpointed or not any(phases) else 'trainer.checkpoint_activations=auto, '}"
-        "or freeze more stages.",
+        fix=f"{fix}, {'' if is_checkpointed or not any(phases) else _CHECKPOINTING}or freeze more stages.",
     )
 
 
