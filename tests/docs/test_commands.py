@@ -27,6 +27,7 @@ NOT_RUN = {
         "regraft fill -m data=folder data.root=photos model=resnet50 fill.share=1/4,2/4,3/4,4/4 \\",
     ],
     "docs/how-to/install.md": ["python3 -m venv .venv", 'eval "$(regraft -sc install=bash)"'],
+    "docs/how-to/predict.md": ["pip install 'regraft[onnx]'"],
     "docs/how-to/search.md": ["pip install 'regraft[optuna]'"],
     "docs/how-to/serve.md": [
         "pip install 'regraft[serve]'",
