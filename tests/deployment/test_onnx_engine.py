@@ -1,6 +1,7 @@
 """ONNX Runtime in place of torch: the same predictions from a file that is made once and never trusted blindly."""
 
 import importlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from helpers.command_line import run_main
 from helpers.serving_photos import colour_model
 from helpers.small_texts import word_model
 from regraft.core.errors import ConfigError
+from regraft.core.paths import cache_dir
 from regraft.deployment import load
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import onnx
@@ -28,23 +30,32 @@ onnx_engine = importlib.import_module("regraft.deployment.onnx_engine")
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     """A model computed by ONNX Runtime, and its file."""
-    place = tmp_path_factory.mktemp("exported") / "best.ckpt"
-    return onnx_engine.with_onnx(replace(colour_model(), checkpoint=place, thresholds=None))
+    place = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGRAFT_CACHE", str(place))
+        return onnx_engine.with_onnx(replace(colour_model(), checkpoint=place / "best.ckpt", thresholds=None))
 
 
 @pytest.fixture
-def copied(exported: Classifier, tmp_path: Path) -> Classifier:
-    """The model on torch, with the files of the other one beside its checkpoint."""
-    for name in ("best.ckpt.onnx", "best.ckpt.onnx.json"):
-        (tmp_path / name).write_bytes(exported.checkpoint.with_name(name).read_bytes())
-    return replace(exported, checkpoint=tmp_path / "best.ckpt", engine=None)
+def place(exported: Classifier) -> Path:
+    """Where the exported network lies in a cache folder that a test may change."""
+    path: Path = cache_dir("onnx") / exported.engine.path.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(exported.engine.path.read_bytes())
+    return path
+
+
+@pytest.fixture
+def copied(exported: Classifier, place: Path) -> Classifier:
+    """The model on torch, whose exported network is in the cache folder."""
+    return replace(exported, checkpoint=Path("best.ckpt"), engine=None)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, exported: Classifier) -> list[Classifier]:
     """The models that are exported from here on, each as the same file."""
     found: list[Classifier] = []
-    content = Path(f"{exported.checkpoint}.onnx").read_bytes()
+    content = exported.engine.path.read_bytes()
     monkeypatch.setattr(onnx, "to_bytes", lambda model, *_: found.append(model) or content)
     return found
 
@@ -61,13 +72,13 @@ def test_predictions_are_torchs(exported: Classifier) -> None:
     together = exported.logits(views)
     assert torch.equal(torch.cat([exported.logits(view[None]) for view in views]), together)
     assert str(exported.engine) in repr(exported)
-    assert "best.ckpt.onnx" in str(exported.engine)
+    assert str(exported.engine.path) in str(exported.engine)
 
 
-def test_the_file_is_read_again(copied: Classifier, made: list[Classifier]) -> None:
+def test_the_file_is_read_again(copied: Classifier, place: Path, made: list[Classifier]) -> None:
     model = onnx_engine.with_onnx(copied)
     assert not made
-    assert model.engine.path == Path(f"{copied.checkpoint}.onnx")
+    assert model.engine.path == place
     assert model.predict([np.full((9, 9, 3), (255, 0, 0), np.uint8)])[0].class_name == "red"
 
 
@@ -83,20 +94,43 @@ def test_other_weights_are_exported_again(copied: Classifier, made: list[Classif
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("name", ["best.ckpt.onnx", "best.ckpt.onnx.json"])
-def test_a_damaged_file_is_made_again(copied: Classifier, made: list[Classifier], name: str) -> None:
-    path = copied.checkpoint.with_name(name)
-    content = path.read_bytes()
-    path.write_bytes(content[:-9] + b"damaged..")
+def test_a_damaged_file_is_made_again(copied: Classifier, place: Path, made: list[Classifier]) -> None:
+    content = place.read_bytes()
+    place.write_bytes(content[:-9] + b"damaged..")
     onnx_engine.with_onnx(copied)
     assert len(made) == 1
-    assert path.read_bytes() == content
+    assert place.read_bytes() == content
+
+
+def test_the_networks_that_were_not_used_for_longest_are_removed(
+    copied: Classifier, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_engine, "_MOST_KEPT", 2)
+    os.utime(place, (0, 0))
+    old = place.with_name("old.onnx")
+    old.write_bytes(b"")
+    os.utime(old, (1, 1))
+    onnx_engine.with_onnx(copied)  # has used its own
+    onnx_engine._keep("another", b"network")
+    assert place.exists()
+    assert not old.exists()
+
+
+def test_weights_that_have_diverged_are_left_to_the_prediction(copied: Classifier, made: list[Classifier]) -> None:
+    other = replace(colour_model(), checkpoint=copied.checkpoint)
+    other.network.head.weight.data[:] = torch.nan
+    onnx_engine.with_onnx(other)
+    assert made == [other]
 
 
 def test_without_a_place_it_is_exported_for_this_process(
-    copied: Classifier, made: list[Classifier], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copied: Classifier,
+    place: Path,
+    made: list[Classifier],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    copied.checkpoint.with_name("best.ckpt.onnx").unlink()
+    place.unlink()
 
     def fail(*_: object) -> None:
         raise OSError(30, "Read-only file system")
@@ -105,12 +139,15 @@ def test_without_a_place_it_is_exported_for_this_process(
     model = onnx_engine.with_onnx(copied)
     assert len(made) == 1
     assert model.engine.path is None
-    assert "can't be kept as" in caplog.text
+    assert "can't be kept in" in caplog.text
     assert "exported for this process" in str(model.engine)
 
 
-def test_a_file_that_cant_be_loaded_is_an_error(copied: Classifier, capfd: pytest.CaptureFixture[str]) -> None:
-    onnx_engine._keep(Path(f"{copied.checkpoint}.onnx"), onnx_engine._key(copied), b"no network")
+def test_a_file_that_cant_be_loaded_is_an_error(
+    copied: Classifier, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place.unlink()
+    onnx_engine._keep(onnx_engine._key(copied), b"no network")
     with pytest.raises(ConfigError, match=r"^engine: .*ONNX Runtime can't run this network \(.*Use engine=torch\.$"):
         onnx_engine.with_onnx(copied)
     assert capfd.readouterr().err == ""
@@ -157,7 +194,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 def test_stored_features_are_refused_before_the_export(small_run: Run) -> None:
     options = {"trust": (), "device": None, "settings": {"cache": "on", "dir": None}, "tta": "none"}
     with pytest.raises(ConfigError, match=r"^features\.cache: .*whole networks.*Use engine=torch\.$"):
-        features.model_and_features(small_run.path, engine="onnx", tell=pytest.fail, **options)
+        features.model_and_features(small_run.path, engine="onnx", **options)
 
 
 def test_a_run_is_predicted_by_the_command_and_from_python(
@@ -174,7 +211,7 @@ def test_a_run_is_predicted_by_the_command_and_from_python(
     )
     assert code == 0
     assert "Computed by ONNX Runtime" in out
-    assert f"{small_run.best_ckpt}.onnx\n" in out
+    assert f"{cache_dir('onnx')}/" in out
 
 
 def test_what_onnx_runtime_cant_run_is_said_in_a_sentence() -> None:

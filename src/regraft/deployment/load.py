@@ -45,7 +45,7 @@ def with_engine(
     checkpoint: Checkpoint, device: torch.device | None, engine: str, tell: Callable[[str], None]
 ) -> Classifier:
     """Returns the classifier of a checkpoint that has been read; see `trained_model`."""
-    _require_engine(engine, device)
+    require_engine(engine, device)
     if engine == "torch":
         return model_of(checkpoint, device)
     from regraft.deployment.onnx_engine import with_onnx
@@ -53,7 +53,7 @@ def with_engine(
     return with_onnx(model_of(checkpoint, torch.device("cpu")), tell)
 
 
-def _require_engine(engine: object, device: torch.device | None) -> None:
+def require_engine(engine: object, device: torch.device | None) -> None:
     """Raises ConfigError unless an engine is known, is installed, and computes on the device, None for any."""
     if engine not in ENGINES:
         raise ConfigError("engine", got=engine, allowed=ENGINES)

@@ -1,4 +1,4 @@
-"""ONNX Runtime in place of torch: the network is exported once, and the file is kept beside its checkpoint."""
+"""ONNX Runtime in place of torch: the network is exported once, and the file is kept in the user's cache folder."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from regraft.core.atomic import write_atomically
 from regraft.core.content_hash import code_hash, content_hash
 from regraft.core.errors import ConfigError
 from regraft.core.memory import is_out_of_memory
+from regraft.core.paths import cache_dir
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import onnx
 from regraft.deployment.export.program import Runner
@@ -25,6 +26,8 @@ from regraft.features.fingerprint import UnreadableSourceError, stage_fingerprin
 
 log = logging.getLogger(__name__)
 
+_MOST_KEPT = 16
+"""Exported networks in the cache folder."""
 _PACKAGES = ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "numpy")
 _MODULES = ("image_program", "onnx", "onnx_lstm", "program", "signature", "text_program")
 _CODE = tuple(f"deployment/export/{name}.py" for name in _MODULES)
@@ -66,8 +69,8 @@ class OnnxEngine:
 def with_onnx(model: Classifier, tell: Callable[[str], None] = lambda step: None) -> Classifier:
     """Returns a model whose logits ONNX Runtime computes; they are torch's up to rounding, which is checked once.
 
-    The exported network is kept as `best.ckpt.onnx` beside `best.ckpt`, and read as long as it is whole and was made
-    from the same weights, temperature and code with the same versions; its key and hash are in `best.ckpt.onnx.json`.
+    The exported network is kept in the user's cache folder, not in the run's, which may be somebody else's. Its name
+    has the hash of the weights, temperature, code and versions that it was made from, and that of its content.
 
     Args:
         model: on the CPU.
@@ -76,27 +79,28 @@ def with_onnx(model: Classifier, tell: Callable[[str], None] = lambda step: None
     Raises:
         ConfigError: the network can't be exported, or its logits differ from the model's.
     """
-    path, signature = Path(f"{model.checkpoint}.onnx"), model.reader.signature(preprocessing=False)
+    signature = model.reader.signature(preprocessing=False)
     try:
         key = _key(model)
     except UnreadableSourceError:
         log.warning("engine=onnx: the exported network isn't kept, as the source of its code can't be read.")
         key = None
-    content = _kept(path, key) if key is not None else None
-    is_kept = content is not None
+    path, content = (None, b"") if key is None else _kept(key)
     try:
-        if content is not None:
+        if path is not None:
             run = onnx.runner(content, signature, 1)
         else:
             tell("Exporting the network to ONNX")
             content = onnx.to_bytes(model, {}, signature)
             tell("Comparing its logits with the model's")
             run = onnx.runner(content, signature, 1)
-            require_equal(compare(model, run, model.reader.samples().generated(), preprocessing=False))
-            is_kept = key is not None and _keep(path, key, content)
+            found = compare(model, run, model.reader.samples().generated(), preprocessing=False)
+            if found.model.isfinite().all():  # a prediction of weights that have diverged says so
+                require_equal(found)
+            path = None if key is None else _keep(key, content)
     except ConfigError as error:
         raise ConfigError("engine", error.reason, got="onnx", fix="Use engine=torch.") from error
-    return replace(model, engine=OnnxEngine(run, path if is_kept else None))
+    return replace(model, engine=OnnxEngine(run, path))
 
 
 def _key(model: Classifier) -> str:
@@ -107,26 +111,33 @@ def _key(model: Classifier) -> str:
     return content_hash(json.dumps(fields).encode()).hex()
 
 
-def _record(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+def _name(key: str, content: bytes) -> str:
+    return f"{key}-{content_hash(content).hex()}.onnx"
 
 
-def _kept(path: Path, key: str) -> bytes | None:
-    """Returns the file's content if it is whole and of this key."""
+def _kept(key: str) -> tuple[Path | None, bytes]:
+    """Returns the file of a key that is whole, and its content; None if there is none."""
+    for path in cache_dir("onnx").glob(f"{key}-*.onnx"):
+        try:
+            content = path.read_bytes()
+            if path.name == _name(key, content):
+                path.touch()  # what wasn't used for longest is removed first
+                return path, content
+        except OSError:
+            continue
+    return None, b""
+
+
+def _keep(key: str, content: bytes) -> Path | None:
+    """Writes a file, removes those that weren't used for longest, and returns its path; None if it can't be written."""
+    folder = cache_dir("onnx")
+    path = folder / _name(key, content)
     try:
-        record, content = json.loads(_record(path).read_bytes()), path.read_bytes()
-    except (OSError, ValueError):
-        return None
-    return content if record == {"key": key, "hash": content_hash(content).hex()} else None
-
-
-def _keep(path: Path, key: str, content: bytes) -> bool:
-    """Writes the file, then its record, which doesn't match another file; returns whether that was possible."""
-    try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
-        record = {"key": key, "hash": content_hash(content).hex()}
-        write_atomically(_record(path), json.dumps(record).encode())
+        for old in sorted(folder.glob("*.onnx"), key=lambda each: each.stat().st_mtime)[:-_MOST_KEPT]:
+            old.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("engine=onnx: the exported network can't be kept as %s (%s).", path, error.strerror)
-        return False
-    return True
+        log.warning("engine=onnx: the exported network can't be kept in %s (%s).", folder, error.strerror)
+        return None
+    return path

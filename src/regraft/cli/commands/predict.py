@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,16 +83,14 @@ def _predict(config: dict[str, Any]) -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(options["top_k"], options["batch_size"])
     output, top_k = config["output"], config["top_k"]
-    with steps_shown() if config["engine"] == "onnx" else nullcontext(lambda step: None) as tell:
-        model, lookup = model_and_features(
-            config["ckpt_path"],
-            trust=config["trust"],
-            device=device_named(config["device"]),
-            engine=config["engine"],
-            settings=config["features"],
-            tta=config["tta"],
-            tell=tell,
-        )
+    model, lookup = model_and_features(
+        config["ckpt_path"],
+        trust=config["trust"],
+        device=device_named(config["device"]),
+        engine=config["engine"],
+        settings=config["features"],
+        tta=config["tta"],
+    )
     reader, noun = model.reader, model.input_spec.kind
     reader.require_tta(config["tta"])
     found = (
@@ -100,6 +98,11 @@ def _predict(config: dict[str, Any]) -> None:
     )
     if config["names_top_k"] and not model.task.has_classes:
         raise ConfigError("top_k", f"the run's task is {model.task.name}, of which all outputs are given", got=top_k)
+    if config["engine"] == "onnx":  # after all mistakes, as the export takes long
+        from regraft.deployment.onnx_engine import with_onnx
+
+        with steps_shown() as tell:
+            model = with_onnx(model, tell)
     if model.device.type == "cpu":
         keep_freed_memory()
     # Messages mustn't be mixed with predictions.

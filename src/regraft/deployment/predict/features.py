@@ -1,6 +1,6 @@
 """Loads a classifier together with the stored features of inputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from regraft.config.instantiate import factory
 from regraft.core.console import image_progress_bar
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.load import with_engine
+from regraft.deployment.load import model_of, require_engine
 from regraft.features.lookup import FeatureLookup, LookupTransform
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
@@ -28,20 +28,23 @@ def model_and_features(
     engine: str,
     settings: Mapping[str, Any],
     tta: str,
-    tell: Callable[[str], None],
 ) -> tuple[Classifier, FeatureLookup | None]:
-    """Returns the classifier of a run, see `trained_model`, and the stored features of its inputs, if any.
+    """Returns the classifier of a run, computed by torch, and the stored features of its inputs, if any.
 
     Args:
+        engine: that is to compute it; see `trained_model`. Features are stored for torch alone.
         settings: `cache` (auto, on, off) and `dir`, of the prediction.
         tta: features are stored for `none` only.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
-    if engine == "onnx" and settings["cache"] == "on":  # before the export, which takes long
-        raise ConfigError("features.cache", "engine=onnx computes whole networks", got="on", fix="Use engine=torch.")
-    model = with_engine(checkpoint, device, engine, tell)
-    if model.engine is not None:
-        return model, None
+    require_engine(engine, device)
+    if engine == "onnx":
+        if settings["cache"] == "on":
+            raise ConfigError(
+                "features.cache", "engine=onnx computes whole networks", got="on", fix="Use engine=torch."
+            )
+        return model_of(checkpoint, torch.device("cpu")), None
+    model = model_of(checkpoint, device)
     found = _features(checkpoint, model, settings, tta)
     if isinstance(found, FeatureLookup):
         return model, found
