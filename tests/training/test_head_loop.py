@@ -74,3 +74,20 @@ def test_the_loss_after_a_closed_form_is_the_same_in_blocks(monkeypatch, weights
         assert torch.equal(one, other)
     in_blocks[0].backward()  # as Lightning does
     assert head.weight.grad is None
+
+
+def test_metrics_of_the_last_step_are_those_of_its_own_predictions():
+    updates: list[tuple[Tensor, ...]] = []
+    earlier = head_loop.StepLog(torch.tensor(3.0), torch.zeros(4), torch.zeros(4), torch.ones(2))
+    last = (torch.tensor(0.5), torch.ones(2), torch.ones(2), torch.arange(2))
+    module = SimpleNamespace(
+        trainer=SimpleNamespace(optimizers=[None]),
+        task=TASKS["classification"],
+        train_metrics=SimpleNamespace(update=lambda *given: updates.append(given)),
+        _earlier_steps=earlier,
+        _head_loop=SimpleNamespace(last_step=lambda loss_in_blocks: last),
+        _require_finite=lambda steps, batch: None,
+    )
+    assert TransferModule.training_step(module, {"steps": []}, 0) == 0.5
+    assert [len(predictions) for _, predictions, _ in updates] == [4, 2]
+    assert updates[1][1] is last[1]
