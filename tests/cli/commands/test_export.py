@@ -44,6 +44,7 @@ def test_a_model_and_predictions_are_copied_to_an_address(run, capsys):
     code, out, err = run_main(export, capsys)
     assert code == 0, err
     assert "Copied to memory://models/digits.safetensors" in out
+    assert run_main([*export, "overwrite=True"], capsys)[0] == 0
     assert files.size("/models/digits.safetensors") > 10_000
     assert "is there already. Use another output=, or overwrite=true." in run_main(export, capsys)[2]
     assert not (run.path / "exports").exists()

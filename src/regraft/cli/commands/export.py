@@ -27,9 +27,9 @@ def run(arguments: Sequence[str]) -> None:
     if not is_remote(output):
         export_once(arguments)
         return
-    replaces = value_of("overwrite", arguments) == "true"
-    with output_at(str(output), "output", replaces=replaces) as path:
-        export_once([*(word for word in arguments if key_of(word) != "output"), f"output={path}"])
+    others = [word for word in arguments if key_of(word) != "output"]
+    with output_at(str(output), "output", replaces=parse(others).overwrite) as path:
+        export_once([*others, f"output={path}"])
     say(f"Copied to {output}")
 
 
