@@ -54,9 +54,11 @@ def require_finite_weights(module: pl.LightningModule, state: Mapping[str, Tenso
     norm = get_total_norm([each for each in parameters if not is_sharded(each)], math.inf)
     if divided.isfinite() and norm.isfinite() and not get_total_norm(buffers, math.inf).isnan():
         return
+    # Divided ones are collected only where all processes do so, as other tensors may differ between them.
+    suspects = {name: each for name, each in state.items() if not (divided.isfinite() and is_sharded(each))}
     wrong = [
         name
-        for name, tensor in ((name, whole(each)) for name, each in state.items())
+        for name, tensor in ((name, whole(each)) for name, each in suspects.items())
         if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
     ]
     if not wrong:  # the squares of divided ones are too large for a norm
