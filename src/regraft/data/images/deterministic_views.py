@@ -29,7 +29,7 @@ _CODE = (
     *("core/seeding.py", "data/images/dataset.py", "data/images/samples.py", "data/images/decoding.py"),
     *("data/images/decoded_images.py", "data/images/packed_images.py", "data/images/deterministic_views.py"),
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py", "core/pixel_format.py"),
-    *("data/images/file_reading/problems.py", "data/images/transforms/batch.py"),
+    *("data/images/file_reading/kinds.py", "data/images/file_reading/problems.py", "data/images/transforms/batch.py"),
     *("data/images/transforms/image.py", "data/images/transforms/mixing.py", "data/shards/member.py"),
 )
 

@@ -49,6 +49,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFi
 _CODE = (
     *("data/shards/index.py", "data/shards/headers.py", "data/images/file_reading/facts.py"),
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py"),
+    "data/images/file_reading/kinds.py",
     "data/images/file_reading/problems.py",
 )
 
