@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 def computed_again(stage: nn.Module, inputs: Any) -> Any:
     """Returns a stage's output, of which the backward pass gives the same gradients as without checkpointing.
 
-    Dropout draws the same masks again, and statistics, such as those of BatchNorm, are updated once.
+    Dropout draws the same masks again, and statistics, such as those of BatchNorm, are updated once. Gradients differ
+    only for buffers that a forward pass updates and then uses, as those of spectral norm.
     """
     from lightning_utilities.core.apply_func import apply_to_collection
 

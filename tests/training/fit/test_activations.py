@@ -34,10 +34,3 @@ def test_compiled_stages_are_not_checkpointed(monkeypatch):
     words = ["trainer=cpu", "trainer.compile=true", "trainer.checkpoint_activations=true"]
     with pytest.raises(ConfigError, match=r"^trainer.checkpoint_activations: got true; .*trainer.compile=false"):
         build_trainer(plain(compose_once("train", words, None), words))
-
-
-def test_hooks_are_not_profiled_unless_that_is_chosen():
-    for words, expected in ([], True), (["+trainer.profiler=simple"], False):
-        words = ["trainer=cpu", *words]
-        profiler = build_trainer(plain(compose_once("train", words, None), words), logger=False).profiler
-        assert (profiler.profile("one") is profiler.profile("another")) is expected

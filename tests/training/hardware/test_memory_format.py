@@ -150,7 +150,16 @@ def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, has_beg
 @pytest.mark.parametrize(("now", "expected"), [("auto", "channels_last"), ("contiguous", "contiguous")])
 def test_a_trials_choice_is_repeated_unless_the_config_has_one(now, expected):
     config, recorded = ({"trainer": {**TRAINER, "memory_format": now, "compile": False}} for _ in range(2))
-    module = SimpleNamespace(hparams={"config": recorded})
+    module = SimpleNamespace(hparams={"config": recorded}, backbone=SimpleNamespace(checkpoints_activations=False))
     settle_as_before(config, module, {"trainer": {"memory_format": "channels_last", "compile": True}})
     for each in (config, recorded):
         assert (each["trainer"]["memory_format"], each["trainer"]["compile"]) == (expected, False)
+
+
+@pytest.mark.parametrize("is_computed_again", [False, True])
+def test_stages_that_are_computed_again_now_arent_compiled_as_before(is_computed_again):
+    config, recorded = ({"trainer": {**TRAINER, "compile": "auto"}} for _ in range(2))
+    backbone = SimpleNamespace(checkpoints_activations=is_computed_again)
+    module = SimpleNamespace(hparams={"config": recorded}, backbone=backbone)
+    settle_as_before(config, module, {"trainer": {"compile": True}})
+    assert config["trainer"]["compile"] == ("auto" if is_computed_again else True)

@@ -128,7 +128,9 @@ def settle_as_before(config: Config, module: Any, before: Config) -> None:
         before: the config of its earlier start, see `provenance.config_before`; empty if there was none.
     """
     chosen, trainer = before.get("trainer", {}), config["trainer"]
-    open_keys = [key for key in ("memory_format", "compile") if key in chosen and trainer.get(key, "auto") == "auto"]
+    # Stages that are computed again aren't compiled; that depends on the memory there is now.
+    keys = ("memory_format", *(() if module.backbone.checkpoints_activations else ("compile",)))
+    open_keys = [key for key in keys if key in chosen and trainer.get(key, "auto") == "auto"]
     settle(config, module, **{key: chosen[key] for key in open_keys})
 
 

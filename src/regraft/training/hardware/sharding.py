@@ -108,6 +108,7 @@ class ShardedModule(TransferModule):
         mesh = self.device_mesh["data_parallel"]
         if self._sync_batchnorm:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.backbone)  # in place, as the backbone itself isn't one
+            self.head = nn.SyncBatchNorm.convert_sync_batchnorm(self.head)
         for part in (*self.backbone.stages.values(), self.head):
             part.to(self.trainer.strategy.root_device)
             _copy_from_first(part)

@@ -105,7 +105,7 @@ def tree_findings(tree: Tree) -> list[Finding]:
 
 def _amount(items: Sequence[Item]) -> str:
     """Returns how many there are, with the names of a few."""
-    names = [readable(path) for item in items for path in item.paths]
+    names = list(dict.fromkeys(readable(path) for item in items for path in item.paths))
     return f"{len(items):,}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
 
 
