@@ -42,7 +42,7 @@ def test_the_head_finds_the_colours_and_says_how_well(run):
     assert run.results["num_images"]["train"] + run.results["num_images"]["test"] == 120
     report = (run.path / "report.html").read_text()
     assert f">{task.nouns.capitalize()}</h2>" in report
-    assert f" {task.nouns}: images of each</caption>" in report
+    assert (f" {task.nouns}: images of each</caption>" in report) == task.has_confidences
 
 
 def test_the_evaluation_and_the_loaded_model_have_the_outputs_that_the_run_kept(run):

@@ -247,7 +247,7 @@ def test_a_table_of_texts_is_known_by_its_columns(tmp_path):
         (["pack", "photos"], "data pack: a data set or the folder to write is missing"),
         (["pack", "photos", "out", "shard_mb=0"], "shard_mb: got '0'; allowed: a number above 0"),
         (["pack", "photos", "model=resnet18", "out"], "model: a data pack looks at data alone"),
-        (["pack", "photos", "."], "data pack: . isn't empty"),
+        (["pack", "photos", "."], "data pack: it can't be the current folder"),
         (["pack", "photos", "out"], "data.root: there is no folder"),
         (["pack", "data=digits", "out"], "data pack: these images are in memory"),
     ],

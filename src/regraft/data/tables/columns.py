@@ -140,9 +140,8 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
         if any(_FILE_NAME.search(name) for name in table.columns):
-            fix = (
-                f"Its first line is a row: put a header before it, such as {role},label, and commas between the cells."
-            )
+            cells = ", and commas between the cells" if len(table.columns) == 1 else ""
+            fix = f"Its first line is a row: put a header before it, such as {role},label{cells}."
         if role == "image" and holds_texts(table):
             fix += " Texts are data=text_table."
         errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))
