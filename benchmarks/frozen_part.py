@@ -292,7 +292,7 @@ def views_fresh(scratch: Path) -> float:
 
 def accuracy(run: Any) -> float:
     """Returns the validation accuracy of the last epoch, as the peer reports it."""
-    return float([row["val/acc"] for row in run.history(before_step=10**9) if "val/acc" in row][-1])
+    return float([row["val/acc"] for row in run.logged_rows(before_step=10**9) if "val/acc" in row][-1])
 
 
 def write_photos(splits: Any, target: Path) -> None:

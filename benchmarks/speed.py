@@ -86,7 +86,8 @@ def main() -> None:
             words = ["data=folder", f"data.root={given.photos}", f"hydra.run.dir={scratch / 'run'}", "report=off"]
             subprocess.run([sys.executable, "-m", "regraft", "train", *words], check=True)
         for name in names:
-            table = f"{machine()} Medians of {given.rounds} rounds.\n\n{measured(words_of(name, given, scratch))}"
+            rounds = "One round." if given.rounds == 1 else f"Medians of {given.rounds} rounds."
+            table = f"{machine()} {rounds}\n\n{measured(words_of(name, given, scratch))}"
             results.write_text(written(results.read_text(encoding="utf-8"), {name: table}), encoding="utf-8")
 
 
