@@ -105,8 +105,9 @@ def tree_findings(tree: Tree) -> list[Finding]:
 
 def _amount(items: Sequence[Item]) -> str:
     """Returns how many there are, with the names of a few."""
-    names = list(dict.fromkeys(readable(path) for item in items for path in item.paths))
-    return f"{len(items):,}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
+    paths = dict.fromkeys(item.paths for item in items)  # a class may be missing from two splits
+    names = [readable(path) for each in paths for path in each]
+    return f"{len(paths):,}" + (f" ({', '.join(names)})" if len(names) <= _MAX_NAMED else "")
 
 
 def _kinds_of_others(tree: Tree) -> tuple[list[Item], list[Item], list[Item]]:
