@@ -1,4 +1,4 @@
-"""What is said of a training once its parts are put together."""
+"""What a training warns of and says once its parts are put together."""
 
 import pytest
 
