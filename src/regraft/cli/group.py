@@ -24,7 +24,8 @@ from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
-from regraft.training.fit.group import Group, require_same_config, together
+from regraft.training.fit.group import Group, together
+from regraft.training.fit.same_config import require_same_config
 from regraft.training.plan import TrainingJob
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from regraft.core.errors import ConfigError
 from regraft.core.launcher import Place
 from regraft.training.fit import group as groups
-from regraft.training.fit.group import EndedElsewhereError, Group, differences, require_same_config, together
+from regraft.training.fit.group import EndedElsewhereError, Group, together
+from regraft.training.fit.same_config import differences, require_same_config
 
 
 def processes(number, num_nodes=1):
