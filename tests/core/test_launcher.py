@@ -1,4 +1,7 @@
+import os
+
 import pytest
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from regraft.core import launcher
 from regraft.core.errors import ConfigError
@@ -20,6 +23,19 @@ def test_the_place_of_a_process(name, variables, monkeypatch):
     found = launcher.place()
     assert found == launcher.Place(name, 3, 4, 1, 2, 1, 2)
     assert found.overrides == ["trainer.devices=2", "trainer.num_nodes=2"]
+
+
+@pytest.mark.parametrize("variables", [TORCHRUN, SRUN | {"SLURM_NTASKS": "4"}])
+def test_lightning_doesnt_see_the_others_of_a_process_that_works_alone(variables, monkeypatch):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    before = dict(os.environ)
+    with launcher.alone():
+        assert launcher.place() is None
+        assert not SLURMEnvironment.detect()
+        assert not TorchElasticEnvironment.detect()
+        assert not LightningEnvironment().creates_processes_externally
+    assert dict(os.environ) == before
 
 
 def test_a_process_alone_has_none():

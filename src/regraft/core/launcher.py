@@ -5,6 +5,8 @@ Lightning has the same in its environments, which need torch; this is read befor
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +15,11 @@ from regraft.core.errors import ConfigError
 from regraft.core.processes import start_ticks
 
 _RUN_ID = "TORCHELASTIC_RUN_ID"
+_OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+_OF_SRUN = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
 _PER_NODE, _PER_NODE_OPTION = "SLURM_NTASKS_PER_NODE", "--ntasks-per-node"
+_OF_A_GROUP = (_RUN_ID, *_OF_TORCHRUN, "NODE_RANK", *_OF_SRUN, "SLURM_NTASKS", slurm.NUM_TASKS)
+"""Variables by which Lightning, too, takes this process for one of several."""
 _UNNAMED = "none"
 """torchrun's `--rdzv-id` where none is given."""
 
@@ -54,8 +60,7 @@ class Place:
 def place() -> Place | None:
     """Returns the place of this process; None if it was started alone."""
     if _RUN_ID in os.environ:  # first, as Slurm may have started torchrun
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
-        return Place("torchrun", *(int(os.environ[name]) for name in names))
+        return Place("torchrun", *(int(os.environ[name]) for name in _OF_TORCHRUN))
     num_tasks = slurm.num_tasks()
     return _of_srun(num_tasks) if num_tasks > 1 else None
 
@@ -89,10 +94,20 @@ def require_alone() -> None:
         raise ConfigError(None, f"{started}, each of which would do all of it", fix=fix)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hides from Lightning inside the block that this process is one of several, which don't train together."""
+    hidden = {name: os.environ.pop(name) for name in _OF_A_GROUP if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def _of_srun(num_tasks: int) -> Place:
     num_nodes = _number("SLURM_STEP_NUM_NODES", "SLURM_NNODES") or 1
     per_node = _number(_PER_NODE) or num_tasks // num_nodes or 1
-    rank, local_rank, node = (_number(f"SLURM_{name}") or 0 for name in ("PROCID", "LOCALID", "NODEID"))
+    rank, local_rank, node = (_number(name) or 0 for name in _OF_SRUN)
     return Place("srun", rank, num_tasks, local_rank, per_node, node, num_nodes)
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 log = logging.getLogger(__name__)
 
+NUM_TASKS = "SLURM_STEP_NUM_TASKS"
 _SECONDS = 10.0
 
 
@@ -19,7 +20,7 @@ def job_id() -> str | None:
 
 def num_tasks() -> int:
     """Returns how many tasks the job step of this process has, which all run the same command; 1 outside Slurm."""
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    tasks = os.environ.get(NUM_TASKS, "")
     return int(tasks) if job_id() is not None and tasks.isdigit() else 1
 
 

@@ -17,10 +17,14 @@ _LINE_SECONDS = 30.0
 
 
 @contextmanager
-def shown(share: Share) -> Iterator[Callable[[FillState, str], None]]:
-    """Yields a function that shows how far a share and all shares are filled, and what the inputs are called."""
+def shown(share: Share, *, has_bar: bool) -> Iterator[Callable[[FillState, str], None]]:
+    """Yields a function that shows how far a share and all shares are filled, and what the inputs are called.
+
+    Args:
+        has_bar: whether it is a bar on a terminal; else it is a line now and then.
+    """
     console = Console()
-    if not console.is_terminal:
+    if not has_bar or not console.is_terminal:
         yield _Lines(share).show
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -7,8 +7,9 @@ import pytest
 import regraft
 from helpers.command_line import run_main
 from helpers.small import without
+from regraft.core import launcher
 from regraft.features.share import Share
-from regraft.training.fit.filling import Launched, share_of
+from regraft.training.fit.filling import share_of
 
 FROZEN = [*without("freezing", "trainer.max_epochs", "logger"), "freezing=linear_probe"]
 GROUP = (
@@ -60,31 +61,10 @@ def test_what_cant_be_filled_is_one_sentence(word, message, capsys):
     assert err.splitlines()[-1].startswith(f"regraft: {message}")
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, Launched()),
-        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Launched(5, 8, 1)),
-        (
-            {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"},
-            Launched(3, 4, 1),
-        ),
-        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Launched()),
-    ],
-)
-def test_the_share_follows_from_torchrun_or_slurm(environment, expected, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert Launched.found() == expected
-    share = share_of({"fill": {"share": "2/3"}}, expected)
-    assert share == Share(expected.num_processes + expected.rank, 3 * expected.num_processes)
-
-
-def test_a_rank_that_makes_no_sense_is_refused(monkeypatch):
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"fill.share: the environment has RANK=2 WORLD_SIZE=2"):
-        Launched.found()
+@pytest.mark.parametrize(("rank", "is_one_of_several"), [(0, False), (5, True)])
+def test_a_process_of_several_fills_a_part_of_the_share(rank, is_one_of_several):
+    place = launcher.Place("torchrun", rank, 8, 1, 2, rank // 2, 4) if is_one_of_several else None
+    assert share_of({"fill": {"share": "2/3"}}, place) == (Share(8 + rank, 24) if is_one_of_several else Share(1, 3))
 
 
 def test_both_fits_of_a_run_are_counted(capsys, tmp_path):

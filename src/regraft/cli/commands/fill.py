@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     composed = compose.compose_once("fill", words, command.config_dir)
     _show_logs()
     with compose.as_current(composed):
-        _fill(composed, Path(composed.hydra.run.dir), words, command.config_dir)
+        _fill(composed, Path(composed.hydra.run.dir), words, command.config_dir, is_job=False)
 
 
 def _show_logs() -> None:
@@ -58,14 +58,17 @@ def _show_logs() -> None:
 def fill_job(composed: DictConfig) -> dict[str, Any]:
     """Fills the share of a job of Hydra's launcher."""
     hydra = HydraConfig.get()
-    return _fill(composed, Path(hydra.runtime.output_dir) / "training", list(hydra.overrides.task), None)
+    return _fill(composed, Path(hydra.runtime.output_dir) / "training", list(hydra.overrides.task), None, is_job=True)
 
 
-def _fill(composed: DictConfig, folder: Path, words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
+def _fill(
+    composed: DictConfig, folder: Path, words: Sequence[str], config_dir: str | None, *, is_job: bool
+) -> dict[str, Any]:
     """Fills a share of the store; returns figures for the table of a sweep, of which there are none.
 
     Args:
         folder: of the training, which isn't made.
+        is_job: whether it is one of several that a launcher of Hydra's may have started on the same terminal.
     """
     config = compose.plain(composed, words)
     with_hydra = composed.copy()
@@ -78,18 +81,18 @@ def _fill(composed: DictConfig, folder: Path, words: Sequence[str], config_dir: 
         raise ConfigError("ckpt_path", "a resumed run reads what it stored when it began", fix="Leave it out.")
     with quick_imports():
         from regraft.report import fill_progress
-        from regraft.training.fit.filling import Launched, alone, fill_store, on_one_device, share_of
+        from regraft.training.fit.filling import fill_store, on_one_device, share_of
         from regraft.training.lightning import quiet_lightning
         from regraft.training.plan import plan
 
     quiet_lightning()
-    launched = Launched.found()
-    share, is_shown = share_of(config, launched), launched.local_rank == 0
-    with alone():
-        config = on_one_device(config, launched)
+    place = launcher.place()
+    share, is_shown = share_of(config, place), place is None or place.local_rank == 0
+    with launcher.alone():
+        config = on_one_device(config, place)
         keys = [key_of(word) or word for word in words]
         job = plan(config, Run(folder.resolve()), keys, reference=partial(reference, HydraConfig.get()))
-        with fill_progress.shown(share) if is_shown else nullcontext(_show_nothing) as show:
+        with fill_progress.shown(share, has_bar=not is_job) if is_shown else nullcontext(_show_nothing) as show:
             filled = fill_store(job, share, show)
     training = ["regraft", "train", *(word for word in words if key_of(word) != "fill.share")]
     if config_dir is not None:

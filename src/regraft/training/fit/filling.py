@@ -1,6 +1,5 @@
 """Fills the store with the features that a training reads, without training."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, replace
@@ -11,9 +10,8 @@ import torch
 from filelock import FileLock
 
 from regraft.config.instantiate import Config, factory
-from regraft.core import slurm
 from regraft.core.console import image_progress_bar
-from regraft.core.errors import ConfigError
+from regraft.core.launcher import Place
 from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.data.from_config import prepare
 from regraft.features.filling import FillState, fill
@@ -29,12 +27,6 @@ from regraft.training.plan import TrainingJob, checked_job
 
 Show = Callable[[FillState, str], None]
 
-_OF_A_GROUP = (
-    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID"),
-    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
-)
-"""Variables by which Lightning would make this process a part of a distributed training."""
-
 
 @dataclass(frozen=True)
 class Filled:
@@ -45,57 +37,19 @@ class Filled:
     nouns: str
 
 
-@dataclass(frozen=True)
-class Launched:
-    """The place of this process among those that torchrun or Slurm has started with the same command.
-
-    Attributes:
-        local_rank: its number on this machine.
-    """
-
-    rank: int = 0
-    num_processes: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def found(cls) -> "Launched":
-        """Returns the place from the environment; raises ConfigError if that makes no sense."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        if slurm.num_tasks() > 1 and "RANK" not in os.environ:
-            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-        given = [os.environ.get(name, default) for name, default in zip(names, ("0", "1", "0"), strict=True)]
-        if not all(map(str.isdecimal, given)) or int(given[0]) >= int(given[1]):
-            shown = " ".join(f"{name}={value}" for name, value in zip(names, given, strict=True))
-            fix = "Start the processes with torchrun or srun, or give each one its share with fill.share=K/N."
-            raise ConfigError(
-                "fill.share", f"the environment has {shown}", allowed=f"{names[0]} below {names[1]}", fix=fix
-            )
-        return cls(*map(int, given))
-
-
-def share_of(config: Config, launched: Launched) -> Share:
+def share_of(config: Config, place: Place | None) -> Share:
     """Returns the share that this process fills: that of `fill.share`, or a part of it if it is one of several."""
     given = config["fill"]["share"]
     share = WHOLE if given is None else Share.parse(given, "fill.share")
-    return share.part(launched.rank, launched.num_processes)
+    return share if place is None else share.part(place.rank, place.num_processes)
 
 
-def on_one_device(config: Config, launched: Launched) -> Config:
+def on_one_device(config: Config, place: Place | None) -> Config:
     """Returns a training's config with a single device, that of this process, however many train."""
     trainer = config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    if trainer["accelerator"] != "cpu" and (num_gpus := torch.cuda.device_count()) > 1:
-        trainer["devices"] = [launched.local_rank % num_gpus]
+    if place is not None and trainer["accelerator"] != "cpu" and (num_gpus := torch.cuda.device_count()) > 1:
+        trainer["devices"] = [place.local_rank % num_gpus]
     return {key: value for key, value in config.items() if key != "fill"} | {"trainer": trainer}
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hides from Lightning inside the block that this process is one of several, which don't train together."""
-    hidden = {name: os.environ.pop(name) for name in _OF_A_GROUP if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def fill_store(job: TrainingJob, share: Share, show: Show) -> Filled:
