@@ -156,7 +156,6 @@ def slurm(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # Lightning's hint to whoever submits
 def test_slurm_is_given_an_array_of_jobs(slurm, capsys):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     keys = {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 240, "array_parallelism": 8}

@@ -43,6 +43,8 @@ def quiet_lightning() -> None:
         r"`training_step` returned `None`",
         # How many loader processes there are is the user's to choose; data in memory is faster without any.
         r".*_dataloader' does not have many workers",
+        # A machine that has Slurm, where a single process needs no task of it.
+        r"The `srun` command is available on your system but is not used",
         # Lightning's own use of torch's pytrees.
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     ):
