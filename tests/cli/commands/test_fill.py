@@ -28,14 +28,16 @@ def _no_group(monkeypatch):
 def test_a_training_reads_what_a_launchers_jobs_and_ranks_have_filled(capsys, monkeypatch):
     code, out, err = run_main(["fill", "-m", *FROZEN, "fill.share=1/3,2/3"], capsys)
     assert (code, "2 ok" in out, "Next: the other shares, then regraft train" in out) == (0, True, True), err
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}
-    alone |= {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "1"}
-    for name, value in alone.items():
+    first = {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}
+    first |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}
+    for name, value in first.items():
         monkeypatch.setenv(name, value)
     code, out, err = run_main(["fill", *FROZEN, "fill.share=3/3"], capsys)
-    assert (code, "\nNext: regraft train data=digits" in out) == (0, True), err
+    # Without trainer.devices=2, with which a head isn't found in closed form.
+    assert (code, "Next: the other shares, then regraft train data=digits" in out) == (0, True), err
+    monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    code, out, err = run_main(["fill", *FROZEN], capsys)
+    code, out, err = run_main(["fill", *FROZEN, "fill.share=3/3"], capsys)
     assert (code, "stored before" in out, "Next:" in out) == (0, True, False), err  # which the first process says
     for name in GROUP:
         monkeypatch.delenv(name, raising=False)

@@ -29,30 +29,34 @@ from regraft.runs.folder import Run
 def run(arguments: Sequence[str]) -> None:
     """Fills the store, or a share of it; with -m, each of several shares in a job of Hydra's launcher."""
     require_known_flags(arguments)
-    if launcher.place() is not None:
+    place = launcher.place()
+    if place is not None:
         exit_with_parent(launcher.agent())  # else a filler would outlive the torchrun that has started it
-    command = parse(arguments)
+    with launcher.alone():  # as many processes needn't train
+        command = parse(arguments)
     if not command.is_single_run:
         run_app(COMMAND, [*command.implied, *arguments])
         return
     if command.errors:
         raise ConfigErrors(command.errors)
-    for sentence in command.explanations:
-        say(sentence)
+    if _is_shown(place):
+        for sentence in command.explanations:
+            say(sentence)
     words = [*command.implied, *command.given]
     composed = compose.compose_once("fill", words, command.config_dir)
-    _show_logs()
+    _show_logs(is_shown=_is_shown(place))
     with compose.as_current(composed):
         _fill(composed, Path(composed.hydra.run.dir), words, command.config_dir, is_job=False)
 
 
-def _show_logs() -> None:
-    """Shows what is logged about features, of which a training's log has much else."""
+def _show_logs(*, is_shown: bool) -> None:
+    """Shows what is logged about features, of which a training's log has much else; errors alone if it isn't shown."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(LogFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("regraft.features", "regraft.training.caching.feature_plan"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    logging.basicConfig(level=logging.WARNING if is_shown else logging.ERROR, handlers=[handler])
+    if is_shown:
+        for name in ("regraft.features", "regraft.training.caching.feature_plan"):
+            logging.getLogger(name).setLevel(logging.INFO)
 
 
 def fill_job(composed: DictConfig) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _fill(
 
     quiet_lightning()
     place = launcher.place()
-    share, is_shown = share_of(config, place), place is None or place.local_rank == 0
+    share, is_shown = share_of(config, place), _is_shown(place)
     with launcher.alone():
         config = on_one_device(config, place)
         keys = [key_of(word) or word for word in words]
@@ -100,6 +104,11 @@ def _fill(
     lines = fill_progress.summary(share, filled.state, filled.nouns, filled.folder, training)
     say(lines if is_shown else lines.partition("\n")[0])
     return {}
+
+
+def _is_shown(place: launcher.Place | None) -> bool:
+    """Whether what is the same for all processes of a machine is shown by this one."""
+    return place is None or place.local_rank == 0
 
 
 def _show_nothing(state: Any, nouns: str) -> None:
