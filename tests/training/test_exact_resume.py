@@ -16,7 +16,7 @@ from helpers.processes import start_regraft
 from helpers.small import without
 from helpers.stopping import StoppedError, assert_same_end, content_of, stopped_run
 from regraft.runs.folder import Run
-from regraft.training.module import TransferModule
+from regraft.training.losses.sample_loss import SampleLoss
 
 KEPT = [
     *without("data", "freezing", "trainer.max_epochs"),
@@ -216,15 +216,15 @@ def test_a_slurm_job_is_requeued_and_resumes(tmp_path, monkeypatch, never_stoppe
 @pytest.fixture
 def poison(monkeypatch):
     """Gives what makes the loss of some training batches, counted from 1, no number."""
-    loss_of, calls = TransferModule._loss_of, []
+    mean_loss, calls = SampleLoss.mean, []
 
     def poison(*numbers):
         def poisoned(self, *given):
             calls.append(0)
-            loss, logits = loss_of(self, *given)
-            return (loss * float("nan") if len(calls) in numbers else loss), logits
+            loss = mean_loss(self, *given)
+            return loss * float("nan") if len(calls) in numbers else loss
 
-        monkeypatch.setattr(TransferModule, "_loss_of", poisoned)
+        monkeypatch.setattr(SampleLoss, "mean", poisoned)
 
     return poison
 

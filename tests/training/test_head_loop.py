@@ -12,6 +12,7 @@ from regraft.tasks import TASKS
 from regraft.training import head_loop
 from regraft.training.head_loop import HeadLoop, train_steps
 from regraft.training.losses.classification import CrossEntropy
+from regraft.training.losses.sample_loss import SampleLoss
 from regraft.training.module import TransferModule
 
 
@@ -57,14 +58,12 @@ def test_the_loss_after_a_closed_form_is_the_same_in_blocks(monkeypatch, weights
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(7)
     batch = {"features": torch.randn(7, 4, generator=generator), "targets": rows % 3, "indices": rows, "steps": [rows]}
-    of_module = SimpleNamespace(head=head, loss=loss, task=TASKS["classification"], _penalty=lambda: torch.tensor(0.25))
-    of_module.weights_of = lambda indices: None if weights is None else weights[indices]
-
-    def loss_of(features, targets, indices):
-        logits, given = head(features), [] if weights is None else [weights[indices]]
-        return loss(logits, targets, *given) + 0.25, logits
-
-    loop = HeadLoop(loss_of, of_module.task.predicted)
+    sample_loss = SampleLoss(loss, l1=0.5, l2=0.0)
+    sample_loss.weights = weights
+    groups = [{"name": "head/decay", "params": [head.weight]}]
+    task = TASKS["classification"]
+    of_module = SimpleNamespace(head=head, task=task, sample_loss=sample_loss, _groups=groups)
+    loop = HeadLoop(partial(TransferModule._loss_on_features, of_module), task.predicted)
     loop._batch = batch
     whole = loop.last_step()
     monkeypatch.setattr(head_loop, "_BLOCK", 3)

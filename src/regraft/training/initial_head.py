@@ -70,9 +70,9 @@ def start_from_closed_form(
         reason = f"{what} take {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB)"
         raise ConfigError(_KEY, reason, got=0, fix=_IN_STEPS)
     features, labels = _features(module, data, device)
-    weights = fitting_weights(module.loss, labels, module.weights_of(data.indices("train")))
+    weights = fitting_weights(module.loss, labels, module.sample_loss.weights_of(data.indices("train")))
     fitting = ClosedForm(optimizer_groups(config, module.backbone, module.head), MIXED, "nested")
-    widths, groups = module.backbone.feature_widths, module.groups_of(data.indices("train"))
+    widths, groups = module.backbone.feature_widths, module.sample_loss.groups_of(data.indices("train"))
     fitting.fit(module.head, features, labels, widths, weights, module.task, groups)
     module.hparams[INITIAL_HEAD] = fitting.picks
 

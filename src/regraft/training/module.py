@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,9 @@ from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
 from regraft.training.divergence import diverged_in_batch, require_finite_loss, require_finite_weights
 from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
-from regraft.training.losses.classification import ClassificationLoss, penalty
+from regraft.training.losses.classification import ClassificationLoss
 from regraft.training.losses.default import default_loss
+from regraft.training.losses.sample_loss import SampleLoss
 from regraft.training.metrics import MeanLoss, logged_metrics
 from regraft.training.optim.fused import fused_kernels, lay_out_states
 from regraft.training.optim.lbfgs import LBFGS
@@ -87,8 +88,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         self._make_optimizer = make_optimizer or partial(_adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
         self._layout = torch.preserve_format
+        self.sample_loss = SampleLoss(self.loss, l1, l2)
         self._head_loop = HeadLoop(self._loss_on_features, self.task.predicted)
-        self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record or {}, logger=False)
         metrics = logged_metrics(self.task, num_classes)
         self.train_metrics = TrainMetrics(self.task, num_classes)
@@ -97,8 +98,6 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self.cross_validation: dict[str, float] = {}
-        self.sample_weights: Tensor | None = None
-        self.sample_groups: Tensor | None = None
         self._skips_nan = skips_nan
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
@@ -157,7 +156,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             share = self._uneven_share(batch_idx, indices, weights)
             if share is not None:
                 return self._step_on_share(*share, logits, targets, indices, weights)
-            loss, logits = self._loss_of(logits, targets, indices, weights)
+            loss = self.sample_loss.mean(logits, targets, indices, self._groups, weights)
             predictions = self.task.predicted(logits.detach())
         if not torch.isfinite(loss):
             if not self._skips_nan:
@@ -179,10 +178,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         if not isinstance(sampler, TrainBatches):
             return None
         own, total = sampler.own_share(step)
-        is_weighted = weights is not None or self.sample_weights is not None
-        is_weighted = is_weighted or not getattr(self.loss, "counts_samples", False)
         is_even = total % world_size == 0 and own == len(indices)
-        return (own, total) if is_weighted or not is_even else None
+        return None if is_even and self.sample_loss.is_mean_of_means(weights) else (own, total)
 
     def _step_on_share(
         self, own: int, total: int, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None
@@ -194,15 +191,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             total: samples of all processes.
         """
         logits, targets, indices = logits[:own], targets[:own], indices[:own]
-        weights = self.weights_of(indices) if weights is None else weights[:own]
-        if own == 0:
-            summed, divisor = logits.sum(), torch.zeros((), device=logits.device)
-        else:
-            summed, divisor = self.loss.total(logits, targets, *([] if weights is None else [weights]))
-        divisor = divisor.detach().clone()
-        torch.distributed.all_reduce(divisor)
-        mean = summed / divisor.clamp_min(torch.finfo(divisor.dtype).tiny)
-        added = self._penalty()
+        weights = None if weights is None else weights[:own]
+        mean, added = self.sample_loss.share_of_mean(logits, targets, indices, self._groups, weights)
         loss = mean * self.trainer.world_size + added
         if not torch.isfinite(loss):
             raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
@@ -221,8 +211,14 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             step = self.global_step - len(steps.losses) + place
             raise diverged_in_batch(self, steps.losses[place], batch["indices"][batch["steps"][place]], step)
 
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = self.trainer.optimizers[0].param_groups
+        return groups
+
     def _loss_on_features(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self._loss_of(self.head(features), targets, indices)
+        logits: Tensor = self.head(features)
+        return self.sample_loss.mean(logits, targets, indices, self._groups), logits
 
     @torch.no_grad()
     def _loss_in_blocks(
@@ -233,40 +229,22 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         The loss is only logged, so that its gradient, which Lightning asks for, needn't reach the weights.
         """
         # Predictions of blocks that are kept one by one would lie between the freed room of blocks.
-        totals, predictions, start = [], torch.empty(0), 0
-        for features, targets, indices in blocks:
-            logits, weights = self.head(features), self.weights_of(indices)
-            totals.append(torch.stack(self.loss.total(logits, targets, *([] if weights is None else [weights]))))
-            found = self.task.predicted(logits)
-            if not start:
-                predictions = found.new_empty(num_samples, *found.shape[1:])
-            predictions[start : start + len(found)] = found
-            start += len(found)
-        summed, divisor = torch.stack(totals).sum(0)
-        return (summed / divisor + self._penalty()).requires_grad_(), predictions
+        predictions = torch.empty(0)
 
-    def _loss_of(
-        self, logits: Tensor, targets: Tensor, indices: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss, penalties included, and the logits; `weights` are those of mixed images, if any."""
-        weights = self.weights_of(indices) if weights is None else weights
-        loss: Tensor = self.loss(logits, targets) if weights is None else self.loss(logits, targets, weights)
-        return (loss + self._penalty() if self._l1 or self._l2 else loss), logits
+        def logits_of_blocks() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            nonlocal predictions
+            start = 0
+            for features, targets, indices in blocks:
+                logits = self.head(features)
+                found = self.task.predicted(logits)
+                if not start:
+                    predictions = found.new_empty(num_samples, *found.shape[1:])
+                predictions[start : start + len(found)] = found
+                start += len(found)
+                yield logits, targets, indices
 
-    def _penalty(self) -> Tensor:
-        is_used = self._l1 or self._l2
-        return penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2) if is_used else torch.zeros(())
-
-    def weights_of(self, indices: Tensor) -> Tensor | None:
-        """Returns the weights of training samples, (batch,); None for equal ones."""
-        if self.sample_weights is None:
-            return None
-        self.sample_weights = self.sample_weights.to(indices.device)
-        return self.sample_weights[indices]
-
-    def groups_of(self, indices: Tensor) -> Tensor | None:
-        """Returns the groups of training samples as numbers, (num_samples,), on the CPU; None if there are none."""
-        return None if self.sample_groups is None else self.sample_groups[indices.cpu()]
+        loss = self.sample_loss.mean_in_blocks(logits_of_blocks(), self._groups)
+        return loss.requires_grad_(), predictions
 
     def _seed_draws(self, draw_seed: int) -> None:
         seed = derive_seed(draw_seed, "step", self.global_rank)
@@ -415,8 +393,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
                 optimizer_closure()
             elif isinstance(optimizer.optimizer, ClosedForm):
                 features, targets, indices = self._head_loop.full_batch()
-                weights = fitting_weights(self.loss, targets, self.weights_of(indices))
-                widths, groups = self.backbone.feature_widths, self.groups_of(indices)
+                weights = fitting_weights(self.loss, targets, self.sample_loss.weights_of(indices))
+                widths, groups = self.backbone.feature_widths, self.sample_loss.groups_of(indices)
                 optimizer.optimizer.fit(self.head, features, targets, widths, weights, self.task, groups)
                 optimizer.optimizer.step(optimizer_closure)
             else:

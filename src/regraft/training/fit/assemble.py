@@ -74,7 +74,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     if checked.refit is not None:
         record[REFIT] = checked.refit
     module = build_module(config, body, data.target_summary, record)
-    module.sample_weights, module.sample_groups = data.sample_weights, data.group_numbers
+    module.sample_loss.weights, module.sample_loss.groups = data.sample_weights, data.group_numbers
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)
