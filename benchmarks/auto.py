@@ -11,9 +11,10 @@ FOLDER holds data sets, each with `train` and `test` folders of class folders. `
 up included, beside as many busy ones as `--busy` says. `core` takes the CPU seconds of the process, with one thread,
 for the time, so that a busy machine gives what a core of its own would. `kills` sends SIGKILL at a random moment
 after the first 20 seconds, then looks for a usable run, and resumes the search; `core_kills` does so by the seconds of
-`core`, and repeats the command instead. `grid` trains every model at every size, against which the regret of `wall` and
-`core` is measured. Each case starts with an empty store of features and
-appends a row to a file, so that the command continues where it was interrupted; `table` prints what all rows come to.
+`core`, and repeats the command instead. `grid` trains the models at the sizes that the searches choose from, in one
+process on one core; the regret of `wall` and `core` is measured against it. Each search starts with an empty store of
+features. Each case and each cell of a grid appends a row to a file, so that the command continues where it was
+interrupted; `table` prints what all rows come to.
 """
 
 import argparse
@@ -27,13 +28,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-SIZES = (96, 128, 224)
+SIZES = (160, 96)
+CANDIDATES = (f"models=[{','.join(MODELS)}]", f"sizes=[{','.join(map(str, SIZES))}]")
 FIRST_SECONDS = 20
 TOO_SHORT = "Give at least time="
 Row = dict[str, Any]
@@ -90,7 +92,7 @@ def wall(data: Path, seconds: int, num_busy: int) -> Row:
     """Measures a search."""
     with tempfile.TemporaryDirectory() as folder, busy(num_busy):
         scratch = Path(folder)
-        took = finished(command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]"))
+        took = finished(command("auto", data, scratch, f"time={seconds}", *CANDIDATES))
         row = {"seconds": abs(took), "load": os.getloadavg()[0], "is_refused": took < 0}
         return row | ({"accuracy": None} if took < 0 else result(scratch))
 
@@ -117,7 +119,7 @@ def core(data: Path, seconds: int) -> Row:
     """Measures a search whose clock is the CPU time of its process."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")[4:]
+        words = command("auto", data, scratch, f"time={seconds}", *CANDIDATES)[4:]
         done = subprocess.run(
             [sys.executable, "-c", ON_ONE_CORE, *words],
             capture_output=True,
@@ -133,7 +135,7 @@ def killed(data: Path, seconds: int, moment: float, *, is_core: bool) -> Row:
     """Kills a search at a moment, predicts with what it has left, and resumes it."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")
+        words = command("auto", data, scratch, f"time={seconds}", *CANDIDATES)
         on_one_core = [sys.executable, "-c", ON_ONE_CORE, *words[4:]]
         # The kernel counts whole seconds.
         limited = ["bash", "-c", f'ulimit -t {moment:.0f} && exec "$@"', "bash", *on_one_core]
@@ -167,22 +169,41 @@ def killed(data: Path, seconds: int, moment: float, *, is_core: bool) -> Row:
         return row | {"seconds": took, **result(scratch)}
 
 
-def grid(data: Path) -> Row:
-    """Trains every model at every size with the head in closed form."""
-    cells = {}
+CELLS = """
+import json, sys, tempfile, time
+import torch
+torch.set_num_threads(1)
+import regraft
+words, started = sys.argv[2:], 0.0
+for model, size in json.loads(sys.argv[1]):
     with tempfile.TemporaryDirectory() as folder:
-        for model in MODELS:
-            for size in SIZES:
-                place = Path(folder, f"{model}-{size}")
-                words = [f"model={model}", f"model.image_size={size}", "report=off", f"hydra.run.dir={place / 'run'}"]
-                took = finished(command("train", data, place, *words))
-                metrics = json.loads((place / "run" / "results.json").read_text())["metrics"]
-                cells[f"{model} {size}"] = {
-                    "accuracy": metrics["test/acc"],
-                    "loss": metrics["test/loss"],
-                    "seconds": took,
-                }
-    return {"cells": cells}
+        own = [f"model={model}", f"model.image_size={size}", f"features.dir={folder}", f"output_dir={folder}"]
+        found = regraft.train([*words, *own]).results
+    known = {"accuracy": found["metrics"]["test/acc"], "loss": found["metrics"]["test/loss"]}
+    known |= {"loo_loss": found["cross_validation"]["val/loss"], "seconds": time.process_time() - started}
+    started = time.process_time()
+    print("CELL " + json.dumps([f"{model} {size}", known]), flush=True)
+"""
+
+
+def grid(data: Path, done: Iterable[str]) -> Iterator[Row]:
+    """Trains each model at each size with the head in closed form, on one core, but those that were trained before."""
+    missing = [(model, size) for model in MODELS for size in SIZES if f"{model} {size}" not in done]
+    words = ["data=folder", f"data.root={data}", "trainer=cpu", "trainer.enable_progress_bar=false", "report=off"]
+    with subprocess.Popen(
+        [sys.executable, "-c", CELLS, json.dumps(missing), *words, "fitting=closed_form"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | ONE_THREAD,
+    ) as process:
+        assert process.stdout is not None, "it is piped"
+        for line in process.stdout:
+            if line.startswith("CELL "):
+                cell, known = json.loads(line.removeprefix("CELL "))
+                yield {"cell": cell} | known
+    if process.returncode:
+        raise RuntimeError(f"the grid of {data.name} failed")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -208,22 +229,43 @@ def table(rows: Sequence[Row]) -> str:
         num_usable = sum(row["is_usable"] for row in kills)
         lines += ["", f"Killed{place} {len(kills)} times: a usable run {num_usable} times."]
     lines.append("")
-    grids = {row["set"]: row["cells"] for row in rows if row["kind"] == "grid"}
+    grids: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if row["kind"] == "grid":
+            grids[row["set"]][row["cell"]] = row
     lines += [
-        "| set | time, s | grid's best, % | auto, % | regret | chosen | share of the grid's time |",
-        "|---" * 7 + "|",
+        "| set | time, s | grid's best, % | by leave-one-out, % | auto, % | regret | chosen | share of its time |",
+        "|---" * 8 + "|",
     ]
+    regrets: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         if row["kind"] in ("wall", "core") and row["set"] in grids and row["accuracy"] is not None:
             cells = grids[row["set"]]
             name, best = max(cells.items(), key=lambda item: item[1]["accuracy"])
+            by_images = min(cells.values(), key=lambda cell: cell["loo_loss"])
             share = row["seconds"] / sum(cell["seconds"] for cell in cells.values())
-            most, found = 100 * best["accuracy"], 100 * row["accuracy"]
+            most, chosen, found = (100 * each["accuracy"] for each in (best, by_images, row))
+            regrets[row["kind"], row["time"]].append((most - found, most - chosen))
             lines.append(
-                f"| {row['set']} | {row['time']} | {most:.1f} ({name}) | {found:.1f} | {most - found:+.1f} | "
-                f"{row['chosen']} | {share:.2f} |"
+                f"| {row['set']} | {row['time']} | {most:.1f} ({name}) | {chosen:.1f} | {found:.1f} | "
+                f"{most - found:+.1f} | {row['chosen']} | {share:.2f} |"
             )
+    for (kind, seconds), found in sorted(regrets.items()):
+        own, of_images = zip(*found, strict=True)
+        lines += [
+            "",
+            f"Regret, {kind}, {seconds} s, {len(own)} searches: mean {statistics.mean(own):.2f}, worst {max(own):.1f}; "
+            f"of the grid's best by leave-one-out {statistics.mean(of_images):.2f} and {max(of_images):.1f}.",
+        ]
     return "\n".join(lines)
+
+
+def add(path: Path, rows: list[Row], row: Row) -> None:
+    """Appends a row to those that are known, and to their file."""
+    rows.append(row)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(row, flush=True)
 
 
 def main() -> None:
@@ -246,22 +288,22 @@ def main() -> None:
         for seconds in times:
             for name in names:
                 key = {"kind": words.kind, "set": name, "time": seconds, "number": number, "busy": words.busy}
-                if any(key.items() <= row.items() for row in rows):
+                if words.kind != "grid" and any(key.items() <= row.items() for row in rows):
                     continue
                 data = (words.sets / name).resolve()
+                if words.kind == "grid":
+                    cells = [row["cell"] for row in rows if (row["kind"], row["set"]) == ("grid", name)]
+                    for cell in grid(data, cells):
+                        add(words.rows, rows, key | cell)
+                    continue
                 if words.kind == "wall":
                     found = wall(data, seconds, words.busy)
                 elif words.kind == "core":
                     found = core(data, seconds)
-                elif words.kind in ("kills", "core_kills"):
+                else:
                     moment = random.Random(f"{name} {seconds} {number}").uniform(FIRST_SECONDS, seconds)
                     found = killed(data, seconds, moment, is_core=words.kind == "core_kills")
-                else:
-                    found = grid(data)
-                rows.append(key | found)
-                with words.rows.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                print(rows[-1], flush=True)
+                add(words.rows, rows, key | found)
     print(table(rows))
 
 

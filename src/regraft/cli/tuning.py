@@ -78,12 +78,12 @@ class Tuner:
 
     def _run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
         known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint) or {}
-        made = self.record.find(_name(leader), leader.fraction, self.data.fingerprint, is_tested=True)
         # Trials that were better have no overrides if there was no time for the training that followed them.
-        if made is not None and "overrides" in known and known["num_epochs"] >= plan.num_epochs:
-            self.tell(f"{_name(leader)}, of an earlier search")
-            self.record.winner = made.path.name
-            return list(known["overrides"])
+        if "overrides" in known and known["num_epochs"] >= plan.num_epochs:
+            made = self.record.take_again(_name(leader), leader.fraction, self.data.fingerprint, is_tested=True)
+            if made is not None:
+                self.tell(f"{_name(leader)}, of an earlier search")
+                return list(known["overrides"])
         trials = self._trials(leader, plan)
         if not trials:
             self.tell("No fine-tuning: a trial took longer than expected.")
@@ -111,7 +111,7 @@ class Tuner:
             return None
         gain, nouns = f"{found} of {leader.score.task.loss_title}", leader.choice.spec.nouns
         self.tell(f"Fine-tuning gains {gain}, more than chance; now on all {nouns}.")
-        return self._final(leader, plan)
+        return self._final(leader, plan, found.gain)
 
     def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
         """Returns trials on different images, until they tell, or another one and the final training take too long."""
@@ -150,10 +150,10 @@ class Tuner:
         accuracies = before.headline, after.headline
         return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started)
 
-    def _final(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
-        head = self.record.winner
+    def _final(self, leader: Leader, plan: TuningPlan, gain: float) -> list[str] | None:
+        head = self.record.find(leader.choice.name, leader.fraction, self.data.fingerprint, is_tested=False)
         assert head is not None, "the run of the head in closed form has been made"
-        start = quoted(self.record.folder / head)
+        start = quoted(head.path)
         words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start, leader.choice.spec)]
         if "data.refit" not in map(key_of, words):
             words.append("data.refit=true")
@@ -165,7 +165,15 @@ class Tuner:
             return None
         made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
         tuned.path.rename(made.path)
-        self.record.add(made, _name(leader), leader.fraction, self.data.fingerprint, is_tested=True, head_from=head)
+        self.record.add(
+            made,
+            _name(leader),
+            leader.fraction,
+            self.data.fingerprint,
+            is_tested=True,
+            loss=leader.score.loss - gain,
+            head_from=head.path.name,
+        )
         self.record.tuning[-1]["overrides"] = words
         return words
 

@@ -47,6 +47,11 @@ def take_over_process() -> None:
     import_dynamo_lazily()
 
 
+def is_own_process() -> bool:
+    """Whether this process is a command's own; see `take_over_process`."""
+    return _is_ours
+
+
 def start_clock(age: float) -> None:
     """Makes a command begin now, or `age` seconds ago, when its process was started."""
     global _started

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from helpers.written import written_run
 from regraft.runs.searches import SearchCommand
 from regraft.training.auto.record import Record
@@ -19,3 +21,27 @@ def test_a_strangers_record_has_no_run_outside_of_its_folder_removed(tmp_path):
 
     assert outside.path.exists()
     assert not inside.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("latest", "why"),
+    [
+        ({"fraction": 0.5}, "it was trained on more images"),
+        ({"is_tested": False}, "it is tested, and there was no time to test b"),
+        ({"loss": 0.6}, "its loss on images left out is 0.500, not 0.600"),
+        ({"loss": 0.4}, None),
+        ({"loss": None}, None),
+        ({"fingerprint": "other", "loss": 0.6}, None),
+    ],
+)
+def test_the_run_of_an_earlier_search_is_replaced_by_no_worse_one(tmp_path, latest, why):
+    runs = [written_run(tmp_path / name, [0.5]) for name in ("0-a", "1-b")]
+    about = {"fraction": 1.0, "fingerprint": "same", "is_tested": True, "loss": 0.5}
+    entry = about | {"candidate": "a", "folder": "0-a", "head_from": None}
+    (tmp_path / "auto.json").write_text(json.dumps({"winner": "0-a", "runs": [entry]}))
+
+    record = Record.of(tmp_path, COMMAND)
+    record.add(runs[1], "b", **about | latest)
+
+    assert record.winner == ("1-b" if why is None else "0-a")
+    assert record.why_earlier("images") == (why and f"a, of an earlier search, stays the best: {why}")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,17 @@ from regraft.core.startup import (
     start_clock,
 )
 from regraft.core.text import say
+from regraft.core.time_limit import TimeOver, time_limit
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand, resume_search
+from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
 
 if TYPE_CHECKING:
-    from regraft.core.console import ProgressBar
+    from regraft.core.console import Console, ProgressBar
     from regraft.training.auto.choice import Choice
     from regraft.training.auto.record import Record
+    from regraft.training.auto.tried import Tried
 
 _NOT_OF_RESULTS = (
     *("models", "sizes", "candidates", "time", "trials", "output_dir", "trainer", "features", "model", "trust"),
@@ -38,12 +42,24 @@ _NOT_OF_RESULTS = (
 _LEAST_SECONDS = 5
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Clock:
+    """The time of a search.
+
+    Attributes:
+        share_done: of what has to be done before there is a first run; measured in CPU seconds, of which a small data
+            set takes 5.4.
+    """
+
     budget: float
+    share_done: float = 0.2
 
     def passed(self) -> float:
         return seconds_since_start()
+
+    def least(self) -> int:
+        """Returns the budget with which there would be a run, by what has been done in the time so far."""
+        return math.ceil(max(SAFETY * self.passed() / self.share_done, self.budget) + CLOSING_SECONDS)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -93,6 +109,62 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     overrides, config_dir = command.with_task, command.config_dir
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
+    clock = _Clock(math.inf if config["trials"] else config["time"])
+    with contextlib.ExitStack() as opened:
+        try:
+            with time_limit(clock.budget - clock.passed() - CLOSING_SECONDS):
+                found = _found(command, config, clock, continued, opened)
+        except TimeOver:
+            reason = f"{clock.passed():.0f} s have passed without a run"
+            fix = f"Give at least time={clock.least()}."
+            raise ConfigError("time", reason, got=clock.budget, fix=fix) from None
+        return found.shown(clock)
+
+
+@dataclass
+class _Found:
+    """What a search has found, whose folder is locked.
+
+    Attributes:
+        best: None for the run of an earlier search.
+    """
+
+    record: "Record"
+    tried: "list[Tried]"
+    best: "Tried | None"
+    words: list[str]
+    console: "Console"
+
+    def shown(self, clock: _Clock) -> Run:
+        """Prints and writes what was found; returns the best run."""
+        from regraft.report import auto_report
+
+        record, budget = self.record, None if math.isinf(clock.budget) else clock.budget
+        assert record.winner is not None, "a run has been trained"
+        run = Run(record.folder / record.winner)
+        if self.best is not None:
+            record.again = self.words
+        record.write(self.tried, seconds=clock.passed(), time=budget)
+        if self.best is None:
+            auto_report.show_line(self.console, clock.passed(), f"run: {run.path}")
+        else:
+            auto_report.show(record, self.tried, self.best, self.words, clock.passed(), self.console)
+        return run
+
+
+def _found(
+    command: TrainingCommand,
+    config: dict[str, Any],
+    clock: _Clock,
+    continued: Path | None,
+    opened: contextlib.ExitStack,
+) -> _Found:
+    """Searches; see `_search`.
+
+    Args:
+        opened: gets the lock of the search's folder.
+    """
+    overrides, config_dir = command.with_task, command.config_dir
     with quick_imports():
         from regraft.cli.tuning import Tuner
         from regraft.core.console import image_progress_bar
@@ -109,7 +181,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
 
     quiet_lightning()
     device = prepared_device(config)
-    clock = _Clock(math.inf if config["trials"] else config["time"])
+    clock.share_done = 0.4
     folder = _folder(config, overrides)
     if continued not in (None, folder):
         raise ConfigError(
@@ -137,46 +209,46 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     def progress(title: str) -> "ProgressBar":
         return image_progress_bar(is_shown=console.is_terminal, title=title, nouns=spec.nouns)
 
+    def make(choice: "Choice") -> Candidate:
+        made = Candidate(choice.composed(), data, device, progress(choice.name))
+        clock.share_done = 0.6
+        return made
+
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        record = Record.of(folder, SearchCommand(list(overrides), config_dir, str(Path.cwd())))
-        record.write([])
-        given = config["data"]["fraction"] != 1 or config["data"]["shots"] is not None
-        search = Search(
-            choices(config, overrides, config_dir, spec)[: config["trials"]],
-            clock,
-            make=lambda choice: Candidate(choice.composed(), data, device, progress(choice.name)),
-            train=train,
-            tell=tell,
-            subset_seed=config["data"]["subset_seed"],
-            has_fraction=given,
-            has_run=record.has_run(data.fingerprint),
-            tuning=None
-            if config["trials"]
-            else Tuner(record, shared, config_dir, data, tell, lambda: clock.budget - clock.passed()),
-        )
-        if command.task is not None:
-            auto_report.show_line(console, clock.passed(), explained_task(*command.task))
-        auto_report.show_line(console, clock.passed(), f"folder: {folder}")
-        try:
-            best = search.run()
-        except MISTAKES as error:
-            if not _is_same(config, data.fingerprint):
-                raise _changed(folder, spec.nouns) from error
-            raise
-        assert record.winner is not None, "a run has been trained"
-        run = Run(folder / record.winner)
-        if best is None:
-            record.write(search.tried, seconds=clock.passed(), time=config["time"])
-            auto_report.show_line(console, clock.passed(), f"run: {run.path}")
-            return run
+    opened.enter_context(locked(folder))
+    record = Record.of(folder, SearchCommand(list(overrides), config_dir, str(Path.cwd())))
+    record.write([])
+    search = Search(
+        choices(config, overrides, config_dir, spec)[: config["trials"]],
+        clock,
+        make=make,
+        train=train,
+        tell=tell,
+        subset_seed=config["data"]["subset_seed"],
+        has_fraction=config["data"]["fraction"] != 1 or config["data"]["shots"] is not None,
+        has_run=record.has_run(data.fingerprint),
+        tuning=None
+        if config["trials"]
+        else Tuner(record, shared, config_dir, data, tell, lambda: clock.budget - clock.passed()),
+    )
+    if command.task is not None:
+        auto_report.show_line(console, clock.passed(), explained_task(*command.task))
+    auto_report.show_line(console, clock.passed(), f"folder: {folder}")
+    try:
+        best = search.run()
+    except MISTAKES as error:
+        if not _is_same(config, data.fingerprint):
+            raise _changed(folder, spec.nouns) from error
+        raise
+    words: list[str] = []
+    if (why := record.why_earlier(spec.nouns)) is not None:
+        tell(why)
+        best = None
+    if best is not None:
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
-        words = best.tuned_with or [*shared, *best.choice.overrides, *share]
-        record.again = list(words)
-        record.write(search.tried, seconds=clock.passed(), time=config["time"])
-        auto_report.show(record, search.tried, best, words, clock.passed(), console)
-        return run
+        words = list(best.tuned_with or [*shared, *best.choice.overrides, *share])
+    return _Found(record, search.tried, best, words, console)
 
 
 def _folder(config: dict[str, Any], overrides: Sequence[str]) -> Path:
@@ -200,16 +272,20 @@ def _trained(
     """Returns a run of a candidate, trained now unless an earlier search did."""
     from regraft.cli.commands.train import train_once
 
-    found = record.find(choice.name, fraction, fingerprint, is_tested=is_tested)
+    found = record.take_again(choice.name, fraction, fingerprint, is_tested=is_tested)
     if found is not None:
-        record.winner = found.path.name
         return found
-    folder = quoted(record.new_folder(choice.name))
-    own = [f"hydra.run.dir={folder}", "trainer.enable_progress_bar=false", "fitting=closed_form"]
-    made = train_once([*words, *own, *([] if is_tested else UNTESTED)], config_dir, is_printed=False)
+    folder = record.new_folder(choice.name)
+    own = [f"hydra.run.dir={quoted(folder)}", "trainer.enable_progress_bar=false", "fitting=closed_form"]
+    try:
+        made = train_once([*words, *own, *([] if is_tested else UNTESTED)], config_dir, is_printed=False)
+    except TimeOver:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if provenance.sessions(made)[-1]["data"]["fingerprint"] != fingerprint:
         raise _changed(record.folder, choice.spec.nouns)
-    record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested)
+    loss = made.results["cross_validation"].get("val/loss")
+    record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested, loss=loss)
     return made
 
 

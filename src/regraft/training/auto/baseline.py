@@ -13,6 +13,8 @@ from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
+    CLOSING_SECONDS,
+    EARLY_SAFETY,
     EARLY_SECONDS,
     RUNS_APART,
     SAFETY,
@@ -122,9 +124,30 @@ class Baseline(Measurement):
         self._num_classes = candidate.num_classes
         self._all = self._order = stratified_order(candidate.strata, self._subset_seed)
         self._measure(first)
-        self._score(first, num_measured(len(self._all), self._num_classes))
+        if self._score(first, num_measured(len(self._all), self._num_classes)):
+            self._run_at_once(first)
         self._fit_to_time(first, candidate)
         return first
+
+    def _is_late(self, seconds: float) -> bool:
+        """Whether a first run that takes so many seconds may not be there early."""
+        has_time = self._clock.budget >= EARLY_SAFETY * EARLY_SECONDS  # else a second run costs the first one too much
+        return self._clock.passed() + (EARLY_SAFETY if has_time else SAFETY) * seconds > EARLY_SECONDS
+
+    def _run_at_once(self, first: Tried) -> None:
+        """Makes a run on the few images that have been scored, if later ones may not be there early."""
+        seconds = self._run_seconds + self._fit_seconds(first.num_images)
+        is_needed = self._is_late(seconds) and not self._has_run and not self._has_fraction
+        if is_needed and SAFETY * seconds + CLOSING_SECONDS < self._left() < math.inf:
+            self._make_first_run(first, first.num_images)
+
+    def _make_first_run(self, tried: Tried, num_images: int) -> None:
+        self._make_run(tried, self._fraction_of_first(num_images))
+        self._tell(f"{tried.choice.name}: a run on {num_images:,} {self._nouns}, so that there is one whatever happens")
+
+    def _fraction_of_first(self, num_images: int) -> float:
+        """Returns the share of the training images for a first run of some images, which is the one that was given."""
+        return self.fraction if self._has_fraction else share_of(num_images, len(self._all))
 
     def _measure(self, tried: Tried) -> None:
         """Measures what an image takes, unless all are stored."""
@@ -142,6 +165,7 @@ class Baseline(Measurement):
             return
         fit = self._fit_seconds
         share = fraction_that_fits(num_images, num_test, self._num_classes, cost, fit, self._left())
+        share = max(share, self._share_of_run)
         if share == 0 or (share < 1 and self._has_fraction):
             least = least_seconds(self._clock.passed(), num_images, self._num_classes, cost, fit)
             raise ConfigError(
@@ -185,7 +209,7 @@ class Baseline(Measurement):
         return sorted(found, key=lambda each: each.size or 0)
 
     def _guess(self, choice: Choice, other: Tried, num_fits: int = 1) -> Cost:
-        """Returns the cost of a run, by what the same model takes at other sizes.
+        """Returns the cost of a run and of building its candidate, by what the same model takes at other sizes.
 
         Args:
             other: a candidate that has been opened, of any model.
@@ -194,7 +218,7 @@ class Baseline(Measurement):
         assert other.candidate is not None, "it is open"
         # It isn't known what is stored: all of it may be, where there has been a search before.
         num_missing, num_test = (0, 0) if self._has_run else (len(self._order), other.candidate.num_test)
-        run_seconds = self._run_seconds + num_fits * self._fit_seconds(len(self._order))
+        run_seconds = self._build_seconds + self._run_seconds + num_fits * self._fit_seconds(len(self._order))
         return Cost(num_missing, self._seconds_by_size(choice), run_seconds, num_test)
 
     def _tell_what_would_take_longer(self, chosen: Tried) -> None:
@@ -207,7 +231,7 @@ class Baseline(Measurement):
 
     def _is_soon(self, cost: Cost) -> bool:
         """Whether a run with its test is there so soon that none is needed before it."""
-        return min(self._clock.passed() + SAFETY * cost.seconds, self._clock.budget) <= EARLY_SECONDS
+        return self._clock.budget <= EARLY_SECONDS or not self._is_late(cost.seconds)
 
     def _with_early(self, cost: Cost) -> Cost:
         """Returns the cost with that of an early run, where there is still to be one."""
@@ -221,7 +245,7 @@ class Baseline(Measurement):
             cost: of the whole run.
             first: has been scored, so that a run of it needs no further features if the time is short.
         """
-        if self.fraction == 1 and self._is_soon(cost):
+        if self._with_run is not None or (self.fraction == 1 and self._is_soon(cost)):
             return
         few_seconds = replace(cost, run_seconds=self._run_seconds + self._fit_seconds(1))
         share = early_share(len(self._all), self._num_classes, few_seconds, self._clock.passed())
@@ -232,16 +256,14 @@ class Baseline(Measurement):
         early = Cost(num_missing, cost.seconds_per_image, self._run_seconds + self._fit_seconds(len(few)))
         # Not with the time for a test: to have a run early is worth more.
         later = replace(cost, num_missing=max(0, cost.num_missing - num_missing), num_missing_test=0)
-        if self._clock.passed() + SAFETY * early.seconds > EARLY_SECONDS and not self._has_fraction:
-            chosen, share = first, share_of(first.num_images, len(self._all))
-            few, later = self._all[: max(1, round(share * len(self._all)))], replace(cost, num_missing_test=0)
-            early = Cost(0, 0.0, self._run_seconds + self._fit_seconds(len(few)))
-        if SAFETY * early.seconds + later.reserve < self._left():
-            num_done = self._num_computed(chosen, few)
-            self._make_run(chosen, share if num_done == len(few) else share_of(num_done, len(self._all)))
-            self._tell(
-                f"{chosen.choice.name}: a run on {num_done:,} {self._nouns}, so that there is one whatever happens"
-            )
+        if self._is_late(early.seconds) and not self._has_fraction:
+            chosen, few = first, self._all[: first.num_images]
+            early, later = replace(early, num_missing=0), replace(cost, num_missing_test=0)
+        # A whole run that is much later than the first one should be doesn't come without one before it.
+        is_much_later = self._clock.passed() + cost.seconds > EARLY_SAFETY * EARLY_SECONDS
+        reserve = CLOSING_SECONDS if is_much_later else later.reserve
+        if SAFETY * early.seconds + reserve < self._left():
+            self._make_first_run(chosen, self._num_computed(chosen, few))
 
     def _run_on_all(self, chosen: Tried) -> None:
         """Makes the run of the baseline, tested; on fewer images if they take much longer than expected.

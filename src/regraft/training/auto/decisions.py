@@ -18,6 +18,8 @@ CLOSING_SECONDS = 1.5
 """What the report and the end of the process take."""
 EARLY_SECONDS = 20.0
 """Since the start of the command; by then there is a first run, if the machine allows it."""
+EARLY_SAFETY = 1.5
+"""As `SAFETY`, for that first run, which isn't to be late because of other processes."""
 RUNS_APART = 10.0
 """Times the seconds that a run takes, between two runs of the best candidate so far."""
 _FEW_IMAGES = 256
@@ -193,8 +195,8 @@ def early_share(num_images: int, num_classes: int, cost: Cost, passed: float) ->
         cost: of a run of the first candidate on few images; how many are missing doesn't count.
         passed: seconds since the start.
     """
-    available = EARLY_SECONDS - passed - SAFETY * cost.run_seconds
-    fitting = max(available / (SAFETY * cost.seconds_per_image), rungs(num_images, num_classes)[0])
+    available = (EARLY_SECONDS - passed) / EARLY_SAFETY - cost.run_seconds
+    fitting = max(available / cost.seconds_per_image, rungs(num_images, num_classes)[0])
     return share_of(fitting, num_images)
 
 

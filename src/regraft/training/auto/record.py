@@ -26,8 +26,8 @@ class Record:
     Attributes:
         folder: of the search; its runs are in it.
         command: of the search, which resuming it repeats.
-        runs: of this search and earlier ones: candidate, share of the training images, whether it is tested, the
-            fingerprint of the data, and the folder.
+        runs: of this search and earlier ones: candidate, share of the training images, whether it is tested, the loss
+            on images left out, the fingerprint of the data, and the folder.
         lines: what was done, with the seconds since the start.
         winner: the folder of the best run so far.
         tuning: what trials of fine-tuning have given, of this search and earlier ones.
@@ -42,6 +42,11 @@ class Record:
     tuning: list[dict[str, Any]] = field(default_factory=list)
     again: list[str] | None = None
     started: float = field(default_factory=time.time)
+    _earlier: dict[str, Any] | None = field(init=False)
+    _latest: dict[str, Any] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._earlier = next((each for each in self.runs if each["folder"] == self.winner), None)
 
     @classmethod
     def of(cls, folder: Path, command: SearchCommand) -> "Record":
@@ -61,10 +66,22 @@ class Record:
 
     def find(self, candidate: str, fraction: float, fingerprint: str, *, is_tested: bool) -> Run | None:
         """Returns an earlier run of a candidate on the same data, tested if it has to be; None if there is none."""
+        found = self._find(candidate, fraction, fingerprint, is_tested=is_tested)
+        return None if found is None else Run(self.folder / found["folder"])
+
+    def take_again(self, candidate: str, fraction: float, fingerprint: str, *, is_tested: bool) -> Run | None:
+        """Does the same, and makes that run the best one so far, see `add`."""
+        found = self._find(candidate, fraction, fingerprint, is_tested=is_tested)
+        if found is None:
+            return None
+        self._prefer(found)
+        return Run(self.folder / found["folder"])
+
+    def _find(self, candidate: str, fraction: float, fingerprint: str, *, is_tested: bool) -> dict[str, Any] | None:
         for each in self.runs:
             is_same = (each["candidate"], each["fraction"], each["fingerprint"]) == (candidate, fraction, fingerprint)
             if is_same and (each["is_tested"] or not is_tested):
-                return Run(self.folder / each["folder"])
+                return each
         return None
 
     def new_folder(self, name: str) -> Path:
@@ -87,28 +104,48 @@ class Record:
         fingerprint: str,
         *,
         is_tested: bool,
+        loss: float | None,
         head_from: str | None = None,
     ) -> None:
-        """Adds a run, which is the best one so far.
+        """Adds a run, which is the best one so far unless an earlier search has left a better one of the same data.
 
         Args:
+            loss: on images left out; None if it isn't known.
             head_from: the folder of the run whose head it started with, which is kept.
         """
-        self.winner = run.path.name
-        self.runs.append(
-            {
-                "candidate": candidate,
-                "fraction": fraction,
-                "is_tested": is_tested,
-                "fingerprint": fingerprint,
-                "folder": run.path.name,
-                "head_from": head_from,
-            }
-        )
+        added = {
+            "candidate": candidate,
+            "fraction": fraction,
+            "is_tested": is_tested,
+            "loss": loss,
+            "fingerprint": fingerprint,
+            "folder": run.path.name,
+            "head_from": head_from,
+        }
+        self.runs.append(added)
+        self._prefer(added)
+
+    def why_earlier(self, nouns: str) -> str | None:
+        """Returns why the run of an earlier search is kept rather than the latest one; None if it isn't."""
+        latest, earlier = self._latest, self._earlier
+        if latest is None or earlier is None or self.winner == latest["folder"]:
+            return None
+        name = f"{earlier['candidate']}, of an earlier search, stays the best"
+        if latest["fraction"] < earlier["fraction"]:
+            return f"{name}: it was trained on more {nouns}"
+        if earlier["is_tested"] and not latest["is_tested"]:
+            return f"{name}: it is tested, and there was no time to test {latest['candidate']}"
+        return f"{name}: its loss on {nouns} left out is {earlier['loss']:.3f}, not {latest['loss']:.3f}"
+
+    def _prefer(self, latest: dict[str, Any]) -> None:
+        self._latest, earlier = latest, self._earlier
+        if earlier is None or not _is_worse(latest, earlier):
+            self.winner = latest["folder"]
 
     def remove_replaced(self) -> None:
         """Removes the runs that weren't tested and that a better one has replaced; call `write` before."""
         kept = [self.winner, *(each["head_from"] for each in self.runs)]
+        kept += [] if self._latest is None else [self._latest["folder"]]  # fine-tuning may start from it
         replaced = [each for each in self.runs if not each["is_tested"] and each["folder"] not in kept]
         for each in replaced:
             shutil.rmtree(self.folder / each["folder"], ignore_errors=True)
@@ -130,6 +167,15 @@ class Record:
             "again": self.again,
         }
         write_json(self.folder / RECORD, content | more)
+
+
+def _is_worse(latest: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    if latest["fingerprint"] != earlier["fingerprint"] or latest["folder"] == earlier["folder"]:
+        return False
+    if latest["fraction"] < earlier["fraction"] or latest["is_tested"] < earlier["is_tested"]:
+        return True
+    is_comparable = latest["fraction"] == earlier["fraction"] and None not in (latest["loss"], earlier["loss"])
+    return bool(is_comparable and latest["loss"] > earlier["loss"])
 
 
 def _facts(tried: Tried) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from regraft.core.time_limit import TimeOver
 from regraft.training.auto.baseline import Baseline
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
@@ -50,7 +51,28 @@ class Search(Baseline):
 
         Raises:
             ConfigError: the budget is too small, or no candidate can be used.
+            TimeOver: the time was over before there was any run.
         """
+        try:
+            return self._best()
+        except TimeOver:
+            if self._with_run is None and not self._has_run:
+                raise
+            for each in self._alive():
+                each.stop("the time was over")
+            return self._best_so_far()
+
+    def _best_so_far(self) -> Tried | None:
+        """Returns the candidate of the last run; None if that is one of an earlier search."""
+        if self._with_run is None:
+            self._tell("The time was over before a run of the best candidate; the run of an earlier search is kept.")
+            return None
+        self._tell("The time was over before a run of the best candidate; the last run is what there is.")
+        self._with_run.reason, self.fraction = None, self._share_of_run
+        return self._with_run
+
+    def _best(self) -> Tried | None:
+        """Returns what `run` does."""
         leader = self._start_with_a_run()
         sizes = rungs(len(self._order), self._num_classes)
         for each in self._alive():
@@ -150,16 +172,10 @@ class Search(Baseline):
             cost = self._cost_without_fits(leader)
             self._take(larger_fraction(self.fraction, len(self._all), cost, self._fit_seconds, self._left()))
         is_scored = leader.num_images == len(self._order) or self._score(leader, len(self._order), is_last=True)
-        if not is_scored and self._with_run is not None:
-            self._tell("The time was over before a run of the best candidate; the last run is what there is.")
+        if not is_scored and (self._with_run is not None or self._has_run):
             if leader is not self._with_run:
                 leader.stop("there was no time for a run of it")
-            self._with_run.reason, self.fraction = None, self._share_of_run
-            return self._with_run
-        if not is_scored and self._has_run:
-            self._tell("The time was over before a run of the best candidate; the run of an earlier search is kept.")
-            leader.stop("there was no time for a run of it")
-            return None
+            return self._best_so_far()
         candidate = leader.candidate
         assert candidate is not None, "the leader is never left out"
         if self._is_tuned(leader, candidate):
