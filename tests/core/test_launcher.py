@@ -48,6 +48,7 @@ def test_a_process_alone_has_none():
     ("variables", "reason"),
     [
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, "4 processes on 2 nodes, 1 of them on this one. Start as many on each"),
+        (TORCHRUN | {"GROUP_WORLD_SIZE": "1"}, "4 processes on 1 nodes, 2 .* whose clocks are 15 s apart: set them"),
         (SRUN | {"SLURM_NTASKS_PER_NODE": ""}, "srun has started 4 tasks, .* Start the tasks with --ntasks-per-node=2"),
     ],
 )

@@ -20,6 +20,7 @@ _OF_SRUN = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
 _PER_NODE, _PER_NODE_OPTION = "SLURM_NTASKS_PER_NODE", "--ntasks-per-node"
 _OF_A_GROUP = (_RUN_ID, *_OF_TORCHRUN, "NODE_RANK", *_OF_SRUN, "SLURM_NTASKS", slurm.NUM_TASKS)
 """Variables by which Lightning, too, takes this process for one of several."""
+_CLOCKS = "torchrun's c10d also loses nodes whose clocks are 15 s apart: set them, or use --rdzv-backend=static."
 _UNNAMED = "none"
 """torchrun's `--rdzv-id` where none is given."""
 
@@ -79,9 +80,9 @@ def place_in_training() -> Place | None:
         reason = f"srun has started {found.num_processes} tasks, but not how many a node"
         raise ConfigError("trainer.devices", reason, fix=fix)
     if found.num_local * found.num_nodes != found.num_processes:
-        same = _PER_NODE_OPTION if found.launcher == "srun" else "--nproc-per-node"
+        same = f"{_PER_NODE_OPTION}." if found.launcher == "srun" else f"--nproc-per-node. {_CLOCKS}"
         reason = f"{found.num_processes} processes on {found.num_nodes} nodes, {found.num_local} of them on this one"
-        raise ConfigError("trainer.devices", reason, fix=f"Start as many on each node: {same}.")
+        raise ConfigError("trainer.devices", reason, fix=f"Start as many on each node: {same}")
     return found
 
 

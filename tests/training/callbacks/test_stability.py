@@ -1,14 +1,17 @@
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import regraft
 from helpers.small import without
 from helpers.stopping import stopped_run
 from regraft.runs.folder import Run
+from regraft.training.callbacks.stability import Stability
 
 PHASES = [
     *without("freezing", "trainer.max_epochs"),
@@ -83,3 +86,20 @@ def test_a_run_without_the_weights_it_began_with_leaves_the_distance_out(run, tm
     found = measured(longer, 2)
     assert found["distance"] == {}
     assert found["grad_norm"].keys() == set(STAGES)
+
+
+class OtherCannotRead:
+    """The strategy of a process beside one that can't read a file."""
+
+    def reduce_boolean_decision(self, decision, all=True):
+        return False
+
+
+def test_all_processes_measure_from_the_same_weights_or_none_does(run, caplog):
+    """A process that collected weights alone would wait for the others without an end."""
+    trainer = SimpleNamespace(ckpt_path=run.last_ckpt, strategy=OtherCannotRead(), optimizers=[None])
+    callback = Stability(dirpath=run.last_ckpt.parent)
+    with caplog.at_level("INFO", "regraft"):
+        callback.on_train_start(trainer, nn.Linear(1, 1))
+    assert "the distance from them isn't logged" in caplog.text
+    callback.on_train_epoch_start(trainer, nn.Linear(1, 1))  # collects nothing

@@ -62,7 +62,8 @@ class BestCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets the best epoch if its file is not in this folder, as in a run that starts from another run."""
-        if not self._path.is_file():
+        # One answer for all processes, which write checkpoints together.
+        if not trainer.strategy.broadcast(self._path.is_file()):
             self._best = dict(_NONE_YET)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -5,6 +5,7 @@ They are measured once an epoch, at its last step, so that epochs of the head al
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Stability(pl.Callback):
 
     def __init__(self, *, dirpath: str | Path) -> None:
         self._path = Path(dirpath) / INITIAL
+        self._is_kept = True
         self._names: dict[nn.Parameter, str] = {}
         self._initial: dict[str, Tensor] | None = {}
         self._before: dict[str, list[Tensor]] = {}
@@ -46,11 +48,15 @@ class Stability(pl.Callback):
         """Loads the initial weights of a resumed run."""
         self._names = {parameter: name for name, parameter in pl_module.named_parameters()}
         if trainer.ckpt_path is None:
-            self._initial = {}
+            self._initial, self._is_kept = {}, True
             return
-        try:
-            initial = load_file(Path(trainer.ckpt_path).parent / INITIAL)
-        except (OSError, SafetensorError):
+        file = Path(trainer.ckpt_path).parent / INITIAL
+        self._is_kept = file == self._path
+        initial: dict[str, Tensor] = {}
+        with suppress(OSError, SafetensorError):
+            initial = load_file(file)
+        # One answer for all processes, which collect sharded weights together.
+        if not trainer.strategy.reduce_boolean_decision(bool(initial)):
             self._initial = None
             log.info("The initial weights of the run are not available, so the distance from them isn't logged.")
             return
@@ -63,9 +69,9 @@ class Stability(pl.Callback):
             return
         training = [p for parameters in training_stages(trainer.optimizers[0]).values() for p in parameters]
         new = [parameter for parameter in training if self._names[parameter] not in self._initial]
-        is_kept = trainer.ckpt_path is None or self._path.is_file()
-        if not new and is_kept:
+        if not new and self._is_kept:
             return
+        self._is_kept = True
         self._initial |= {self._names[p]: p.detach().to("cpu", copy=True).contiguous() for p in new}
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
