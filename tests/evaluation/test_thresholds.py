@@ -23,7 +23,9 @@ def checkpoint(tmp_path):
 
 def test_no_other_threshold_has_a_higher_f1(checkpoint):
     probabilities = 1 / (1 + np.exp(-LOGITS))
-    found = fit(TASKS["multilabel"], probabilities, TARGETS, ("a", "b", "c"), F1, checkpoint, temperature=1.0)
+    found = fit(
+        TASKS["multilabel"], probabilities, TARGETS, ("a", "b", "c"), F1, checkpoint, split="val", temperature=1.0
+    )
     assert found.values["c"] == 0.5  # no image has the label
     assert found.after["F1"] > found.before["F1"]
     for index, name in enumerate("ab"):
@@ -53,7 +55,9 @@ CLASSES = TARGETS[:, 0].astype(np.int64)
 
 def fit_two(metric, checkpoint, positive=None, targets=CLASSES):
     task, metric = TASKS["classification"], ThresholdMetric.of(metric)
-    return fit(task, OF_CLASSES, targets, ("a", "b"), metric, checkpoint, temperature=1.0, positive=positive)
+    return fit(
+        task, OF_CLASSES, targets, ("a", "b"), metric, checkpoint, split="val", temperature=1.0, positive=positive
+    )
 
 
 @pytest.mark.parametrize(("positive", "index"), [(None, 1), ("a", 0)])

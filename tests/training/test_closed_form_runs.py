@@ -1,5 +1,6 @@
 """Runs whose head is found in closed form, and all that is made of them."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -85,11 +86,21 @@ def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
     assert mixed.last_ckpt.read_bytes() == before
 
 
-@pytest.mark.parametrize("override", ["split=val", "calibrate=temperature"])
-def test_images_that_were_trained_on_validate_nothing(mixed, override):
+def test_images_that_were_trained_on_validate_nothing(mixed):
     for given in ([], ["data.refit=false"]):
         with pytest.raises(ValueError, match=r"split: .*trained on its validation images.*data\.refit=false"):
-            regraft.evaluate([f"ckpt_path={mixed.path}", override, *given])
+            regraft.evaluate([f"ckpt_path={mixed.path}", "split=val", *given])
+
+
+def test_a_temperature_is_fitted_on_what_was_left_out(mixed):
+    calibration = mixed.path / "calibration.json"
+    try:
+        regraft.evaluate([f"ckpt_path={mixed.path}", "calibrate=temperature"])
+        fitted = json.loads(calibration.read_text())
+    finally:
+        calibration.unlink(missing_ok=True)
+    assert (fitted["split"], fitted["num_images"]) == ("leave-one-out", mixed.results["num_images"]["train"])
+    assert fitted["log_loss_before"] == pytest.approx(mixed.results["cross_validation"]["val/loss"], abs=1e-5)
 
 
 def test_what_was_stored_is_what_the_backbone_gives(mixed):

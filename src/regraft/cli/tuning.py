@@ -193,7 +193,7 @@ def _name(leader: Leader) -> str:
 def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
     """Returns the images that a run has held out, by their indices in the source, and their score."""
     checkpoint = read(run.last_ckpt, trust)
-    _, logits = Evaluator(checkpoint.config, checkpoint, ["val"], needs_features=False).split("val")
+    _, logits = Evaluator(checkpoint.config, checkpoint, "val", calibrates=False, needs_features=False).split("val")
     images = build_datamodule(checkpoint.config, None, checkpoint).indices("val")
     task, summary = checkpoint.task, checkpoint.targets
     outputs, targets = (torch.from_numpy(each) for each in (logits.values, logits.targets))

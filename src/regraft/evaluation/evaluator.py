@@ -66,11 +66,14 @@ class Evaluator:
     """Evaluates a checkpoint; the constructor checks the data before anything is computed.
 
     Args:
-        splits: the splits that will be needed, the evaluated one first.
+        split: the split that is evaluated.
+        calibrates: whether `held_out` is needed, too.
         needs_features: whether missing features must be computed and stored.
     """
 
-    def __init__(self, config: Config, checkpoint: Checkpoint, splits: list[str], *, needs_features: bool) -> None:
+    def __init__(
+        self, config: Config, checkpoint: Checkpoint, split: str, *, calibrates: bool, needs_features: bool
+    ) -> None:
         self.checkpoint = checkpoint
         self._config = config
         self._needs_features = needs_features
@@ -80,6 +83,8 @@ class Evaluator:
         if self._data.task.name != checkpoint.task.name:
             reason = f"it is of task={self._data.task.name}, and the run's task is {checkpoint.task.name}"
             raise ConfigError("data", reason, fix="Give data with the run's kind of labels, such as data=table.")
+        self._left_out = self._outputs_left_out() if calibrates and split != "val" else None
+        splits = [split, *(["val"] if calibrates and split != "val" and self._left_out is None else [])]
         if "val" in splits:
             self._require_validation_images()
         if "ensemble" in checkpoint.config and self._data.fingerprint == checkpoint.fingerprint:
@@ -97,6 +102,28 @@ class Evaluator:
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+
+    def _outputs_left_out(self) -> tuple[str, Logits] | None:
+        """Returns how training images were left out, and their outputs by heads that were fitted without them.
+
+        None if the data isn't the run's own, if that is validated on a split, or if the checkpoint lacks the outputs.
+        """
+        kept = self.checkpoint.content.get("left_out")
+        if (
+            not kept
+            or self._data.fingerprint != self.checkpoint.fingerprint
+            or not self.checkpoint.config["data"].get("refit")
+        ):
+            return None
+        logits, targets, by = kept["logits"], kept["targets"], kept["by"]
+        if logits.shape != (len(targets), len(self.checkpoint.class_names)):
+            raise ConfigError("ckpt_path", f"the cross-validation in {self.checkpoint.path} is damaged")
+        require_finite(logits.numpy())
+        return str(by), Logits(logits.numpy(), targets.numpy(), self.checkpoint.task, self._data.positive)
+
+    def held_out(self) -> tuple[str, Logits]:
+        """Returns how images are held out, and their outputs, on which calibration is fitted."""
+        return self._left_out or ("val", self.split("val")[1])
 
     def _require_validation_images(self) -> None:
         """Checks that validation images haven't been trained on, and that those of other data aren't left out."""

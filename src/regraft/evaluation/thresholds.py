@@ -21,6 +21,7 @@ def fit(
     metric: ThresholdMetric,
     checkpoint: Path,
     *,
+    split: str,
     temperature: float,
     positive: str | None = None,
 ) -> Thresholds:
@@ -31,6 +32,7 @@ def fit(
     Args:
         outputs: probabilities, (num_images, num_outputs).
         targets: (num_images,) or (num_images, num_outputs).
+        split: how the images are held out: `val`, or `leave-one-out` and the like.
         positive: the positive class of two; None for the second one.
 
     Raises:
@@ -39,8 +41,10 @@ def fit(
     detections = task.detections(targets, names, positive)
     if all(is_true.all() or not is_true.any() for is_true in detections.values()):
         what = listed([names[index] for index in detections])
-        raise ConfigError("calibrate", f"of the {len(targets):,} samples of val either all or none are of {what}")
-    fitted = {index: _best(is_true, outputs[:, index], metric, names[index]) for index, is_true in detections.items()}
+        raise ConfigError("calibrate", f"of the {len(targets):,} samples of {split} either all or none are of {what}")
+    fitted = {
+        index: _best(is_true, outputs[:, index], metric, names[index], split) for index, is_true in detections.items()
+    }
     values = task.thresholds(fitted, len(names))
     before, after = (
         _figures(task.scores(outputs, targets, names, limits, positive).per_class, list(detections), metric)
@@ -50,7 +54,7 @@ def fit(
         values=dict(zip(names, values, strict=True)),
         checkpoint=checkpoint.name,
         sha256=checksum(checkpoint),
-        split="val",
+        split=split,
         num_images=len(targets),
         temperature=temperature,
         metric=metric.text,
@@ -59,7 +63,7 @@ def fit(
     )
 
 
-def _best(is_true: np.ndarray, probabilities: np.ndarray, metric: ThresholdMetric, name: str) -> float:
+def _best(is_true: np.ndarray, probabilities: np.ndarray, metric: ThresholdMetric, name: str, split: str) -> float:
     if is_true.all() or not is_true.any():
         return 0.5
     precision, recall, limits = (each[: len(probabilities)] for each in _curve(is_true, probabilities))
@@ -68,7 +72,7 @@ def _best(is_true: np.ndarray, probabilities: np.ndarray, metric: ThresholdMetri
     else:
         is_enough = (precision >= metric.precision) & (recall > 0)
         if not is_enough.any():
-            reason = f"no threshold of {name} has that precision on val; the highest is {precision.max():.4g}"
+            reason = f"no threshold of {name} has that precision on {split}; the highest is {precision.max():.4g}"
             raise ConfigError("metric", reason, got=metric.text, fix="Use a lower precision.")
         index = int(np.where(is_enough, recall, -1.0).argmax())
     limit = float(limits[index])

@@ -32,6 +32,9 @@ from regraft.training.optim.parameter_groups import effective_learning_rates, pa
 from regraft.training.optim.schedule import RunSchedule
 from regraft.training.optim.schedulers import constant
 
+_MAX_LEFT_OUT = 2**22
+"""Numbers, 16 MB, up to which checkpoints keep the outputs of cross-validation, on which `regraft eval` calibrates."""
+
 
 def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
     groups = parameter_groups(backbone, head, weight_decay=0.01, decay_norm_and_bias=False)
@@ -98,6 +101,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self.cross_validation: dict[str, float] = {}
+        self.left_out: dict[str, Any] = {}
         self._skips_nan = skips_nan
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
@@ -334,6 +338,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         found = {"val/loss": loss, **self.val_metrics.clone()(logits, labels)}
         self.log_dict(found)
         self.cross_validation = {name: float(value) for name, value in found.items()}
+        if logits.numel() <= _MAX_LEFT_OUT:
+            self.left_out = {"logits": logits.cpu(), "targets": labels.cpu(), "by": optimizer.validation}
 
     def teardown(self, stage: str) -> None:
         """Restores the number of threads."""
@@ -353,13 +359,13 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         checkpoint["state_dict"] = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
         states = self.train_metrics.epoch_states(self.trainer)
         checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
-        checkpoint["cross_validation"] = self.cross_validation
+        checkpoint["cross_validation"], checkpoint["left_out"] = self.cross_validation, self.left_out
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps an epoch's metrics until training starts, and the figures of cross-validation."""
         self._resumed_epoch = checkpoint["train_metrics"]["metrics"]
         self._schedule.load_state_dict(checkpoint["train_metrics"])
-        self.cross_validation = checkpoint["cross_validation"]
+        self.cross_validation, self.left_out = checkpoint["cross_validation"], checkpoint["left_out"]
 
     def start_schedule_at(self, step: int) -> None:
         """Starts the schedule at a step of the run, so that it is as long as what is left of it."""

@@ -75,9 +75,9 @@ def _evaluate(composed: DictConfig, options: EvaluateOptions, overrides: Sequenc
         config["data"] |= {"slices": list(options.slices)}
     quiet_lightning()
     _require_task(options, checkpoint)
-    splits = list(dict.fromkeys([options.split, *(["val"] if options.calibrate else [])]))
     needs_features = OmegaConf.select(composed, "features.cache") in ("on", True)
-    evaluator = Evaluator(config, checkpoint, splits, needs_features=needs_features)
+    calibrates = options.calibrate is not None
+    evaluator = Evaluator(config, checkpoint, options.split, calibrates=calibrates, needs_features=needs_features)
     target = None if options.shift is None else target_domain(config, checkpoint, options.shift)
     return _measured(evaluator, options, target, trust)
 
@@ -107,14 +107,14 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     temperature = 1.0 if options.fits_temperature else temperature_of(run_of(path), path)
     logged, logits = evaluator.split(options.split)
     calibration, fitted = None, None
-    validation = logits
+    held_out = "val", logits
     if options.calibrate and options.split != "val":
-        validation = evaluator.split("val")[1]
+        held_out = evaluator.held_out()
     if options.fits_temperature:
-        calibration = _calibrated(validation, evaluator)
+        calibration = _calibrated(*held_out, evaluator)
         temperature = calibration.temperature
     if options.fits_thresholds:
-        fitted = _with_thresholds(validation, evaluator, temperature, options.metric)
+        fitted = _with_thresholds(*held_out, evaluator, temperature, options.metric)
     if fitted is not None:
         import numpy as np  # late, as help and completion need none
 
@@ -169,12 +169,12 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     )
 
 
-def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
-    """Fits a temperature on validation and keeps it in the run's folder, unless it was fitted on other data."""
+def _calibrated(by: str, logits: "Logits", evaluator: "Evaluator") -> "Calibration":
+    """Fits a temperature on what is held out and keeps it in the run's folder, unless it was fitted on other data."""
     from regraft.evaluation import temperature as calibration
     from regraft.runs.calibration import write
 
-    fitted = calibration.fit(logits.values, logits.targets, "val", evaluator.checkpoint.path)
+    fitted = calibration.fit(logits.values, logits.targets, by, evaluator.checkpoint.path)
     problem = _kept(evaluator, lambda run: write(run, fitted))
     if problem:
         log.warning("The temperature %.4f holds for this evaluation only: %s.", fitted.temperature, problem)
@@ -182,16 +182,24 @@ def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
 
 
 def _with_thresholds(
-    logits: "Logits", evaluator: "Evaluator", temperature: float, metric: ThresholdMetric
+    by: str, logits: "Logits", evaluator: "Evaluator", temperature: float, metric: ThresholdMetric
 ) -> "Thresholds":
-    """Fits the thresholds on validation and keeps them in the run's folder, unless they were fitted on other data."""
+    """Fits thresholds on what is held out and keeps them in the run's folder, unless it is other data's."""
     from regraft.evaluation.thresholds import fit
     from regraft.runs.thresholds import write
 
     path, names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     outputs = logits.outputs(temperature)
     fitted = fit(
-        logits.task, outputs, logits.targets, names, metric, path, temperature=temperature, positive=logits.positive
+        logits.task,
+        outputs,
+        logits.targets,
+        names,
+        metric,
+        path,
+        split=by,
+        temperature=temperature,
+        positive=logits.positive,
     )
     problem = _kept(evaluator, lambda run: write(run, fitted))
     if problem:

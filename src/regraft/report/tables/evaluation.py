@@ -149,7 +149,7 @@ def _thresholds(fitted: Thresholds, nouns: str) -> str:
     changes = [f"{name} from {before:.4f} to {fitted.after[name]:.4f}" for name, before in fitted.before.items()]
     shown = [f"{readable(name)} {value:.4g}" for name, value in fitted.values.items()]
     return (
-        f"thresholds: {listed(shown)}; fitted for {fitted.metric} on {fitted.num_images:,} {nouns} of {fitted.split}, "
+        f"thresholds: {listed(shown)}; fitted for {fitted.metric} on {fitted.num_images:,} {nouns} ({fitted.split}), "
         f"where they change {' and '.join(changes)}."
     )
 
@@ -158,7 +158,7 @@ def _calibration(found: Evaluation) -> Iterator[str]:
     fitted = found.calibration
     if fitted is not None:
         yield (
-            f"temperature: {fitted.temperature:.4f}, fitted on {fitted.num_images:,} {found.noun}s of {fitted.split}, "
+            f"temperature: {fitted.temperature:.4f}, fitted on {fitted.num_images:,} {found.noun}s ({fitted.split}), "
             f"whose log loss it changes from {fitted.log_loss_before:.4f} to {fitted.log_loss_after:.4f}; log loss, "
             "ECE and AUROC above are with it."
         )
