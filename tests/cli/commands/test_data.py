@@ -243,7 +243,7 @@ def test_a_table_of_texts_is_known_by_its_columns(tmp_path):
     [
         (["index"], "data index: shards are missing. Usage: regraft data index"),
         (["index", "a.tar", "data.urls=b.tar"], "data index: 'data.urls=b.tar' is one word too many"),
-        (["index", "a.tar", "b.tar"], "data.urls: 2 of 2 shards aren't there: a.tar; b.tar"),
+        (["index", "a.tar", "b.tar"], "data.urls: 2 of 2 shards can't be found: a.tar; b.tar"),
         (["pack", "photos"], "data pack: a data set or the folder to write is missing"),
         (["pack", "photos", "out", "shard_mb=0"], "shard_mb: got '0'; allowed: a number above 0"),
         (["pack", "photos", "model=resnet18", "out"], "model: a data pack looks at data alone"),

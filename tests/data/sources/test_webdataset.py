@@ -206,7 +206,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "p-11.tar").write_bytes(write_tar(tmp_path / "x.tar", {"0.png": b""}).read_bytes()[:512] + nested)
     errors = "\n".join(errors_of(f"{tmp_path}/p-{{0..11}}.tar"))
     for expected in (
-        f"1 of 12 shards aren't there: {tmp_path}/p-9.tar",
+        f"1 of 12 shards can't be found: {tmp_path}/p-9.tar",
         "8 of 12 shards can't be read as a whole",
         "p-1.tar: it is cut off within a.png",
         "p-2.tar: the header after a.png is damaged",

@@ -42,7 +42,7 @@ class Indexed:
         damaged = [f"{readable(url)}: {reason}{_with_copy(url)}" for url, reason in self.damaged.items()]
         found = []
         for shown, what, fix in (
-            (list(map(readable, self.missing)), "aren't there", "Copy them here, or correct the name"),
+            (list(map(readable, self.missing)), "can't be found", "Copy them here, or correct the name"),
             (damaged, "can't be read as a whole", "Copy or write them again"),
         ):
             if shown:
