@@ -7,6 +7,7 @@ import numpy as np
 from regraft.data.class_counts import Counts
 from regraft.data.findings import Finding, Item
 from regraft.data.sources.base import Splits
+from regraft.data.tables.faults import fix_of
 from regraft.tasks import task_of
 
 
@@ -19,7 +20,7 @@ def skipped_findings(splits: Splits) -> list[Finding]:
         Finding(
             "unusable",
             "error",
-            f"Rows that can't be used: {reason}. Correct them, or leave them out with data.on_error=skip.",
+            f"Rows that can't be used: {reason}. {fix_of(reason)}, or leave them out with data.on_error=skip.",
             tuple(Item((path,), splits.skipped[path]) for path in paths),
         )
         for reason, paths in by_reason.items()

@@ -10,8 +10,8 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """The worst first: stops a training or makes its metrics wrong; may cost accuracy; is handled automatically."""
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves of characters, as JSON may have them, that don't stand for a byte of a file's name."""
+HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half of a character, as JSON may have it, that doesn't stand for a byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Wording:
         return Finding(code, self.severity, sentence, tuple(items), is_pictured)
 
 
+def doubts_of(sentences: Sequence[str], command: str) -> str:
+    """Returns what is said of data before a check of it, which is a command; empty if there is nothing to say."""
+    return f"A data check warns: {' '.join(sentences)} `{command}` has the details." if sentences else ""
+
+
 def items_of(paths: Iterable[str]) -> tuple[Item, ...]:
     """Returns one item per path."""
     return tuple(Item((path,)) for path in paths)
@@ -66,7 +71,7 @@ def counted(num: int, noun: str, plural: str = "") -> str:
 
 def readable(name: str) -> str:
     """Returns a name with unprintable characters escaped."""
-    text = os.fsencode(_LONE.sub(_code, name)).decode("utf-8", "backslashreplace")
+    text = os.fsencode(HALF_CHARACTER.sub(_code, name)).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 

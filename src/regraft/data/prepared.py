@@ -70,6 +70,8 @@ class PreparedData:
         if self._read is not None:
             return
         splits = self._with_groups(self.source.splits())
+        if splits.doubts:
+            _log.warning("%s", splits.doubts)
         task = splits.checked()
         noun = splits.train.kind
         if not splits.class_names:

@@ -57,6 +57,8 @@ def test_texts_of_the_wild_are_kept(tmp_path: Path) -> None:
 def test_marks_and_nul_are_removed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("\ufefftext,label\r\na\0b,x\r\n\x1fc ,y\r\n".encode())
     assert texts(read(tmp_path / "a.csv").train) == ["ab", "c"]
+    (tmp_path / "a.jsonl").write_text('{"text": "cut off \\ud83d", "label": 0}\n{"text": "b", "label": 1}\n')
+    assert texts(read(tmp_path / "a.jsonl").train) == ["cut off \ufffd", "b"]
 
 
 def test_rows_that_cannot_be_used_are_listed_together_or_left_out(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_rows_that_cannot_be_used_are_listed_together_or_left_out(tmp_path: Path
 
 def test_only_empty_texts_are_one_sentence(tmp_path: Path) -> None:
     (message,) = errors_of(table(tmp_path / "a.csv", [("", "a"), (" ", "b")]), on_error="skip")
-    assert message == "data.path: no row of train can be used: a.csv: 2 with no text."
+    assert message == "data.path: no row of train can be used: a.csv: 2 with no text. Fill them in."
 
 
 def test_several_columns_are_joined_and_lists_are_refused(tmp_path: Path) -> None:
@@ -121,9 +123,39 @@ def test_columns_are_found(tmp_path: Path, header: str, taken: str, caplog: pyte
 def test_without_a_column_of_texts(tmp_path: Path) -> None:
     (message,) = errors_of(table(tmp_path / "a.csv", [("p.png", "a")], "image,label"))
     assert "a.csv has no column called text, sentence, review or the like" in message
-    assert message.endswith("Name it with data.text=COLUMN. The columns: image, label.")
+    assert message.endswith("Name it with data.text=COLUMN, or several as data.text=[A,B]. The columns: image, label.")
     (message,) = errors_of(table(tmp_path / "a.csv", [("p.png", "a")], "image,label"), text="txt")
     assert "data.text: got 'txt'" in message or "data.text: unknown column 'txt'" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("ham,see you at the station\nspam,win a prize now\nham,thanks for the help\n", "such as label,text."),
+        ("3,short title here,the words of an article\n1,b,the words\n3,c,words\n", "such as label,column2,text."),
+        ("the words of a text,2.5\nother words,3\nand more words,1.25\n", "such as text,label."),
+        ("__label__a the words of a text\n__label__b other words\n", "is in fastText's format, which isn't a table."),
+        ("the words of a text\nother words of one\n", "It has one column alone: name what is between the cells"),
+    ],
+)
+def test_a_table_without_a_header_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
+    (message,) = errors_of(tmp_path / "a.csv")
+    assert said in message
+
+
+@pytest.mark.parametrize("header", ["How do you like it on the whole?,Kind", "0,1", "text,0", "Message,good"])
+def test_a_header_of_unusual_names_is_one(tmp_path: Path, header: str) -> None:
+    rows = [("very much so indeed", "good"), ("not at all by now", "bad"), ("it is the best", "good")]
+    assert len(read(table(tmp_path / "a.csv", rows, header)).train) == 3
+
+
+def test_objects_in_place_of_labels_are_one_sentence(tmp_path: Path) -> None:
+    for name, label in (("a", '[{"result": "x"}]'), ("b", '{"name": "x"}')):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "some words", "label": {label}}}\n' * 2, encoding="utf-8")
+        (message,) = errors_of(tmp_path / f"{name}.jsonl")
+        assert "the column label holds lists or objects in place of labels, as " in message
+        assert message.endswith("Write the labels as text, in a column of their own.")
 
 
 def test_splits_groups_weights_and_slices_are_those_of_the_table(tmp_path: Path) -> None:

@@ -86,11 +86,15 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
         ("a.csv", b'f,l\na.png,"x\nb.png,y\n', "line 2 .*Close each quote"),
         ("a.csv", b"f,f\na,b\n", "several columns called f"),
         ("a.csv", "f,l\na,b\n".encode("utf-16"), "UTF-16.*data.encoding=utf-16"),
+        ("a.csv", "f,l\na,b\n".encode("utf-32"), "UTF-32.*data.encoding=utf-32"),
         ("a.csv", "f,l\na,b\n".encode("utf-16-le"), "UTF-16 without a mark.*data.encoding=utf-16-le"),
         ("a.csv", "f,l\na,b\n".encode("utf-16-be"), "UTF-16 without a mark.*data.encoding=utf-16-be"),
         ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
+        ("a.json", b'[{"f": 1}, {"f"', "nor a whole array .*Write one object a line, or one array of objects"),
+        ("a.json", b'{"f": ["a", "b"], "l": [0, 1]}', "is one object with the keys f, l, not rows. Write one"),
         ("a.xlsx", b"PK", "Save it as CSV"),
+        ("spam.data", b"ham\thello", "If it is text, rename it to .csv, .tsv or .jsonl."),
         ("a.csv", b"PK\x03\x04", "is an Excel workbook.*Save it as CSV"),
         ("a.csv", b"\x1f\x8b\x08", "compressed with gzip. Unpack it"),
         ("a.jsonl", b"PAR1", "Rename it to .parquet"),
@@ -101,6 +105,20 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(tmp_path / name, content)
+
+
+def test_an_array_of_objects_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n  {"f": "a",\n "l": 1}, 7, {"l": [2]}\n]', encoding="utf-8")
+    table, faults = open_table(tmp_path / "a.json"), []
+    assert (table.columns, table.place(3)) == (("f", "l"), "row 3")
+    assert list(table.rows(["f", "l"], lambda *fault: faults.append(fault))) == [(1, ("a", 1)), (3, (None, [2]))]
+    assert faults == [("not_an_object", 2, "7")]
+
+
+def test_the_header_within_a_file_is_no_row(tmp_path: Path) -> None:
+    rows, faults = read(tmp_path / "a.csv", "f,l\na,x\nf,l\nb,y\n")
+    assert [values for _, values in rows] == [("a", "x"), ("b", "y")]
+    assert faults == [("header_again", 3, "")]
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

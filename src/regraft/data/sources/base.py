@@ -106,6 +106,7 @@ class Splits:
         task: a key of `TASKS`.
         unit: of the targets of a regression; empty if it isn't known.
         positive: the positive class of two.
+        doubts: what a check of the data would warn of, and its command; empty if there is nothing.
     """
 
     class_names: tuple[str, ...]
@@ -117,6 +118,7 @@ class Splits:
     task: str = "classification"
     unit: str = ""
     positive: str | None = None
+    doubts: str = ""
 
     def with_samples(self, samples: Mapping[str, Samples], **fields: Any) -> "Splits":
         """Returns the same with other samples of each split; `fields` replace others."""

@@ -3,13 +3,14 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
-from regraft.data.findings import counted
+from regraft.data.findings import counted, doubts_of
 from regraft.data.sources.checked_files import reasons
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
@@ -137,9 +138,7 @@ class ClassFolders(ABC):
         unlabelled = self._root / tree.unlabelled_folder if tree.unlabelled else None
         parts = samples["train"], samples.get("val"), samples.get("test")
         found = Splits(tuple(tree.classes["train"]), *parts, dict(files.unusable), unlabelled)
-        if warnings := files.warnings(found):
-            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)
-        return found
+        return replace(found, doubts=doubts_of(files.warnings(found), self._check))
 
     def _unusable(self, tree: Tree, files: ReadFiles) -> list[ConfigError]:
         """Returns the mistakes of files that can't be used and aren't skipped, or of classes that lose all of them."""

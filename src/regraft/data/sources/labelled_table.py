@@ -12,7 +12,7 @@ import numpy as np
 
 from regraft.config.quoting import text_of
 from regraft.core.errors import ConfigError, ConfigErrors, listed, require
-from regraft.data.findings import readable
+from regraft.data.findings import doubts_of, readable
 from regraft.data.sources.layout import SPLITS
 from regraft.data.tables.collected import Collected
 from regraft.data.tables.columns import Given, roles_of
@@ -211,9 +211,7 @@ class LabelledTable:
         skipped = collected.skipped | dict(skipped)
         unlabelled = inputs.unlabelled(collected)
         found = Splits(tuple(names), *official, skipped, unlabelled, task=self._task, unit=self._unit)
-        if warnings := inputs.warnings(found):
-            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)
-        return found
+        return replace(found, doubts=doubts_of(inputs.warnings(found), self._check))
 
     def _collected(self, inputs: RowInputs) -> Collected:
         """Returns the rows of all tables; raises ConfigErrors with all that is wrong."""

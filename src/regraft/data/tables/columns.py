@@ -8,6 +8,7 @@ from typing import Any
 from regraft.core.errors import ConfigError, UnknownNameError, listed
 from regraft.data.findings import readable
 from regraft.data.sources.layout import names_split
+from regraft.data.tables.first_lines import no_header_error
 from regraft.data.tables.reading import Table, first_rows, text_of
 from regraft.data.tables.rows import Roles
 from regraft.data.tables.targets import BadValueError, Looks, is_binary_column, looks_of, number_in
@@ -73,6 +74,8 @@ def roles_of(
     if named is None and not {*of_train}.isdisjoint(table.columns):
         named = list(of_train)
     errors: list[ConfigError] = []
+    if error := _no_header_error(table, given):
+        return None, None, [error]
 
     def one(role: str, name: Any) -> str | None:
         try:
@@ -114,11 +117,19 @@ def roles_of(
 
 def inputs_of(table: Table, given: Given) -> tuple[str, ...]:
     """Returns the columns of the inputs alone, of a table whose labels don't matter; raises ConfigError."""
+    if error := _no_header_error(table, given):
+        raise error
     errors: list[ConfigError] = []
     found = _inputs_of(table, given, errors)
     if errors:
         raise errors[0]
     return found
+
+
+def _no_header_error(table: Table, given: Given) -> ConfigError | None:
+    names = {_plain(each) for tiers in _NAMES.values() for tier in tiers for each in tier}
+    is_known = given.inputs is not None or not names.isdisjoint(map(_plain, table.columns))
+    return None if is_known else no_header_error(table)
 
 
 def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[str, ...]:
@@ -138,7 +149,8 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
         names = "|".join(_NAMES[role][0])
         if role == "text":
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
-        fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
+        several_as = f", or several as data.{role}=[A,B]" if role == "text" else ""
+        fix = f"Name it with data.{role}=COLUMN{several_as}. The columns: {listed(map(readable, table.columns))}."
         if any(_FILE_NAME.search(name) for name in table.columns):
             cells = ", and commas between the cells" if len(table.columns) == 1 else ""
             fix = f"Its first line is a row: put a header before it, such as {role},label{cells}."
@@ -234,7 +246,9 @@ def _labels(
         left = listed(readable(name) for name in table.columns if name not in taken)
         names = "|".join(_NAMES["label"][0])
         reason = f"{readable(table.path.name)} has no column called {names}"
-        fix = f"Name it with data.label=COLUMN, or several as data.label=[A,B]. Others than the files': {left}."
+        fix = f"Name it with data.label=COLUMN, or several as data.label=[A,B]. The other columns: {left}."
+        if len(table.columns) == 1:
+            fix = "It has one column alone: name what is between the cells with data.delimiter, or add the labels."
         raise ConfigError("data.label", reason, fix=fix)
     return tuple(columns), looks_of(columns, first_rows(table, columns)) if columns else None
 

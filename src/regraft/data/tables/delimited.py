@@ -1,5 +1,6 @@
 """Text files of tables, opened in their encoding, and the rows of those with delimiters: CSV and TSV. No torch."""
 
+import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator
@@ -56,6 +57,8 @@ def opened(path: Path, encoding: str) -> Iterator[IO[str]]:
     try:
         with path.open("rb") as raw:
             head = raw.read(_HEAD)
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) and "32" not in encoding:
+            raise ConfigError("data.encoding", f"{readable(str(path))} is UTF-32", fix="Use data.encoding=utf-32.")
         if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
             if head.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise ConfigError("data.encoding", f"{readable(str(path))} is UTF-16", fix="Use data.encoding=utf-16.")

@@ -18,6 +18,7 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     ),
     "quote": ("data.path", "a quote that isn't closed or written twice", 'Write it twice, as in "5"" pipe"'),
     "num_cells": ("data.path", "another number of cells than the header", "Correct them"),
+    "header_again": ("data.path", "the header again, as where files were joined", "Remove them"),
     "not_an_object": ("data.path", "no JSON object", "Write one object a line"),
     "no_path": ("data.path", "no path of a file", "Fill them in"),
     "missing": ("data.root", "files that aren't there", "Correct the paths, or data.root=FOLDER"),
@@ -37,6 +38,7 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "no_text": ("data.text", "no text", "Fill them in"),
     "not_a_text": ("data.text", "no text but a list, an object or bytes", "Write texts"),
     "no_label": ("data.label", "no label", "Fill them in"),
+    "nested_label": ("data.label", "a list or an object in place of a label", "Write the label as text"),
     "not_binary": ("data.label", "a value other than 0 and 1", "Write 0 and 1"),
     "not_a_number": ("data.label", "no number", "Correct them, or use task=classification for names of classes"),
     "with_unit": ("data.label", "numbers with a unit", "Write the numbers alone, and the unit as data.unit=UNIT"),
@@ -61,6 +63,11 @@ NOT_FOUND = frozenset({"missing", "leaves_root"})
 def reason_of(kind: str) -> str:
     """Returns what a row with a kind of fault has."""
     return _PER_ROW[kind][1]
+
+
+def fix_of(reason: str) -> str:
+    """Returns what to do about rows with a reason that `reason_of` gives, or of another source."""
+    return next((fix for _, what, fix in _PER_ROW.values() if what == reason), "Correct them")
 
 
 @dataclass

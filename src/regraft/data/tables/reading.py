@@ -1,9 +1,9 @@
-"""Tables on disk, read as a stream: CSV, TSV, JSON Lines, Parquet. Values of text files stay text. No torch.
+"""Tables on disk: CSV, TSV, JSON Lines and Parquet, read as a stream, and arrays in JSON, read as a whole. No torch.
 
-The standard library's csv keeps line numbers, takes no `007` for a number, and needs no memory for what isn't kept.
+Values of text files stay text. The standard library's csv keeps line numbers, takes no `007` for a number, and needs
+no memory for what isn't kept.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.errors import ConfigError, MissingFileError, listed
-from regraft.data.findings import readable
-from regraft.data.tables.delimited import Note, delimiter_of, lines_are_rows, lines_as_rows, lines_of, opened, parsed
+from regraft.data.findings import HALF_CHARACTER, readable
+from regraft.data.tables.delimited import Note, delimiter_of, lines_are_rows, lines_as_rows, parsed
+from regraft.data.tables.json_rows import is_array, items_of, json_columns, objects_of
 
 SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -44,7 +45,7 @@ class Table:
 
     Attributes:
         columns: their names, in order.
-        kind: `csv`, `json` or `parquet`.
+        kind: `csv`, `json` (an object a line), `array` (of objects in JSON) or `parquet`.
         lines_are_rows: whether quotes in a CSV file can't hold the ends of lines, see `delimited.lines_are_rows`.
     """
 
@@ -58,7 +59,7 @@ class Table:
     @property
     def unit(self) -> str:
         """What rows are numbered by: `line` or `row`."""
-        return "row" if self.kind == "parquet" else "line"
+        return "row" if self.kind in ("parquet", "array") else "line"
 
     @property
     def noun(self) -> str:
@@ -72,14 +73,14 @@ class Table:
     def rows(self, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Yields the number of each row and its values in some columns; rows that can't be read are noted.
 
-        The number is that of the row's first line, in Parquet of the row.
+        The number is that of the row's first line, in Parquet and in an array of the row.
 
         Values are text, and in JSON Lines and Parquet also numbers, booleans, lists and None.
 
         Raises:
             ConfigError: the rest of the table can't be read.
         """
-        read = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows}[self.kind]
+        read = {"csv": _csv_rows, "json": _json_rows, "array": _json_rows, "parquet": _parquet_rows}[self.kind]
         return read(self, columns, note)
 
 
@@ -97,9 +98,9 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         suffix = path.suffix.lower()
-        fix = (
-            "Save it as CSV." if suffix in (".xlsx", ".xls", ".ods") else "Unpack it." if suffix in _ARCHIVES else None
-        )
+        fix = "Unpack it." if suffix in _ARCHIVES else "If it is text, rename it to .csv, .tsv or .jsonl."
+        if suffix in (".xlsx", ".xls", ".ods"):
+            fix = "Save it as CSV."
         raise ConfigError("data.path", got=readable(str(path)), allowed=f"a table: {', '.join(SUFFIXES)}", fix=fix)
     if path.stat().st_size == 0:
         raise ConfigError("data.path", f"{readable(str(path))} is empty", fix="Give a table with rows.")
@@ -115,10 +116,8 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
             raise ConfigError("data.path", f"{readable(str(path))} has only blank lines", fix="Give a table with rows.")
     else:
         found = ","
-        columns = _parquet_columns(path) if kind == "parquet" else _json_columns(path, encoding)
-    if kind == "json" and {"images", "annotations"} <= set(columns):
-        reason = f"{readable(str(path))} is in COCO's format, with boxes or captions and not a class of each image"
-        raise ConfigError("data.path", reason, fix="Write a table with a row for each image.")
+        columns = _parquet_columns(path) if kind == "parquet" else json_columns(path, encoding)
+        kind = "array" if kind == "json" and is_array(path, encoding) else kind
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         reason = f"{readable(str(path))} has several columns called {listed(map(readable, twice))}"
@@ -142,8 +141,11 @@ def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tupl
     size, places = len(table.columns), [table.columns.index(name) for name in columns]
     given = table.path, table.encoding, table.delimiter
     rows = lines_as_rows(*given) if table.lines_are_rows else parsed(*given, note)
-    next(rows, None)
+    header = next(rows, (0, []))[1]
     for number, row in rows:
+        if row == header:
+            note("header_again", number, "")
+            continue
         if len(row) != size:
             note("num_cells", number, f"{len(row)} in place of {size}")
             continue
@@ -154,40 +156,22 @@ def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tupl
         yield number, values
 
 
+def _whole(value: Any) -> Any:
+    """Returns a value of JSON, in text of which halves of characters are replaced, as of an emoji that was cut off."""
+    return HALF_CHARACTER.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
+
+
 def _undecodable(values: Sequence[str]) -> str | None:
     return next((value for value in values if not value.isascii() and _UNDECODABLE.search(value)), None)
 
 
-def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yields the number of each line that isn't blank, and its object, or why it has none."""
-    with opened(path, encoding) as file:
-        for number, line in enumerate(lines_of(path, file), 1):
-            if not line.strip():
-                continue
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, str(error) or "too deep"
-                continue
-            yield number, found if isinstance(found, dict) else line.strip()
-
-
-def _json_columns(path: Path, encoding: str) -> list[str]:
-    names: dict[str, None] = {}
-    for _, found in islice(_objects(path, encoding), _NUM_LOOKED_AT):
-        if isinstance(found, dict):
-            names |= dict.fromkeys(found)
-    if not names:
-        raise ConfigError("data.path", f"{readable(str(path))} isn't JSON Lines", fix="Write one object a line.")
-    return list(names)
-
-
 def _json_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    for number, found in _objects(table.path, table.encoding):
+    read = items_of if table.kind == "array" else objects_of
+    for number, found in read(table.path, table.encoding):
         if isinstance(found, str):
             note("not_an_object", number, found)
             continue
-        values = tuple([found.get(name) for name in columns])
+        values = tuple([_whole(found.get(name)) for name in columns])
         if (bad := _undecodable([value for value in values if isinstance(value, str)])) is not None:
             note("encoding", number, bad)
             continue

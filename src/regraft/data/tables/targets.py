@@ -175,7 +175,7 @@ class ColumnLabels(Labels):
 def class_name(cell: Any) -> str:
     """Returns the name of a class, the same however accents are encoded; empty for what is missing."""
     if isinstance(cell, list | dict):
-        raise BadValueError("no_label", str(cell))
+        raise BadValueError("nested_label", str(cell))
     return unicodedata.normalize("NFC", text_of(cell))
 
 
@@ -276,7 +276,11 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
             fix = "Name one column, or write an image's labels in one cell, as in cat|dog."
             raise ConfigError("data.label", reason, fix=fix)
         return Looks("regression", f"the columns {shown} hold numbers")
-    cells = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
+    given = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
+    cells = [cell for cell in given if not _is_nested(cell)]
+    if given and not cells:
+        reason = f"the column {shown} holds lists or objects in place of labels, as {str(given[0])[:80]}"
+        raise ConfigError("data.label", reason, fix="Write the labels as text, in a column of their own.")
     separator, example = _separated(cells)
     if example:
         _require_no_numbers(cells, separator, shown)
@@ -296,6 +300,12 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
     if len(units) == 1 and "" not in units and len(set(texts)) > max(_MIN_NUMBERS, len(texts) / 2):
         return Looks("regression", f"the column {shown} holds numbers with the unit {readable(units.pop())}")
     return Looks("classification", f"the column {shown} holds a class in each row")
+
+
+def _is_nested(cell: Any) -> bool:
+    """Whether a cell holds objects, or lists within a list."""
+    parts = cell if isinstance(cell, list) else list_in(cell)
+    return isinstance(cell, dict) or any(isinstance(part, list | dict) for part in parts)
 
 
 def _require_no_numbers(cells: Sequence[Any], separator: str, shown: str) -> None:

@@ -39,6 +39,14 @@ def test_nothing_is_found_in_plain_texts_but_what_was_left_out() -> None:
     assert (found.noun, found.num_samples) == ("text", 21)
 
 
+def test_a_class_that_is_in_train_alone_is_named() -> None:
+    found = check(PLAIN, ["a text", "and another one"], labels=None)
+    assert "class_lacking" not in {each.code for each in found.findings}
+    found = check(PLAIN, ["one text"])
+    assert items(found, "class_lacking") == ["b (test)"]
+    assert "Classes without a text in a split" in " ".join(warnings_of_texts(splits(PLAIN, ["one text"])))
+
+
 def test_copies_and_copies_but_for_case_and_punctuation() -> None:
     train = [*PLAIN, "the same", "the same", "In both!", "one text", "One  text.", "two", "two", "Alike", "alike..."]
     labels = [*(number % 2 for number in range(20)), 0, 0, 0, 0, 0, 0, 1, 0, 1]

@@ -7,12 +7,14 @@ import numpy as np
 
 from regraft.data.checked import Check, finished_check
 from regraft.data.checked_splits import counts_of_splits, labels_of_splits, skipped_findings, split_numbers
-from regraft.data.class_counts import class_findings
+from regraft.data.class_counts import Counts, class_findings
 from regraft.data.duplicates import duplicate_findings
+from regraft.data.findings import Finding
 from regraft.data.sources.base import Splits
 from regraft.data.text.samples import Texts
 from regraft.data.text.validation.findings import (
     CheckedTexts,
+    lacking_findings,
     length_findings,
     likeness_findings,
     script_findings,
@@ -31,7 +33,7 @@ def check_texts(place: str, splits: Splits, started: float) -> Check:
     task, samples, counts = task_of(splits.task), checked_texts(splits), counts_of_splits(splits)
     findings = [
         *skipped_findings(splits),
-        *(class_findings(counts, "text") if task.has_classes else []),
+        *(_class_findings(counts) if task.has_classes else []),
         *duplicate_findings(samples),
         *likeness_findings(samples),
         *length_findings(samples),
@@ -46,9 +48,13 @@ def check_texts(place: str, splits: Splits, started: float) -> Check:
 
 def warnings_of_texts(splits: Splits) -> list[str]:
     """Returns the sentence of each error or warning that takes no time: numbers of classes and exact copies."""
-    found = class_findings(counts_of_splits(splits), "text") if task_of(splits.task).has_classes else []
+    found = _class_findings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []
     found += duplicate_findings(checked_texts(splits, with_texts=False))
     return [each.sentence for each in found if each.severity != "note"]
+
+
+def _class_findings(counts: Counts) -> list[Finding]:
+    return [*class_findings(counts, "text"), *lacking_findings(counts)]
 
 
 def checked_texts(splits: Splits, *, with_texts: bool = True) -> CheckedTexts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regraft.core.content_hash import content_hash
+from regraft.data.class_counts import Counts
 from regraft.data.duplicates import CheckedSamples, group_finding, has_one, same
 from regraft.data.findings import Finding, Item, Severity, Wording, counted
 from regraft.data.text.cleaning import COLUMN_SEPARATOR
@@ -28,6 +29,11 @@ _TRACES = {
     "markup": re.compile(r"<(br|p|div|a|b|i|span|li|ul|td|tr)\b[^<>]*/?>|&(amp|lt|gt|quot|nbsp|#\d+);", re.IGNORECASE),
 }
 _WORDINGS = {
+    "class_lacking": Wording(
+        "warning",
+        "Classes without a text in a split, whose metrics leave them out",
+        "Add texts, or move away what isn't a class, such as texts without labels.",
+    ),
     "odd_script": Wording(
         "warning",
         "Texts in another script than most are",
@@ -65,6 +71,17 @@ class CheckedTexts(CheckedSamples):
         more = f" and {len(indices) - _MAX_PLACES:,} more" if len(indices) > _MAX_PLACES else ""
         is_said = not detail or set(detail.split(" / ")) <= set(self.split_names)  # by the places
         return Item(shown[:_MAX_PLACES], f"{places}{more}" if is_said else f"{places}{more}; {detail}")
+
+
+def lacking_findings(counts: Counts) -> list[Finding]:
+    """Returns the finding of classes that train has and another split lacks."""
+    lacking = {
+        name: ", ".join(split for split in counts if counts[split][name] == 0)
+        for name, num in counts["train"].items()
+        if num and not all(counts[split][name] for split in counts)
+    }
+    items = [Item((name,), splits) for name, splits in lacking.items()]
+    return [_WORDINGS["class_lacking"].finding("class_lacking", f"{len(items):,}", items)] if items else []
 
 
 def excerpt(text: str) -> str:

@@ -1,0 +1,36 @@
+"""Whether the first line of a CSV file is its header or a row. No torch."""
+
+import re
+from collections.abc import Sequence
+
+from regraft.core.errors import ConfigError
+from regraft.data.findings import readable
+from regraft.data.tables.reading import Table, first_rows, text_of
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_FASTTEXT = "__label__"
+
+
+def no_header_error(table: Table) -> ConfigError | None:
+    """Returns the mistake of a table whose first line is a row; for tables without a column of an expected name.
+
+    It is one if a name is a value of the rows below, too, as a class is, or a number above nothing but numbers.
+    """
+    name = readable(table.path.name)
+    if any(column.startswith(_FASTTEXT) for column in table.columns):
+        fix = "Write a table with the columns label and text."
+        return ConfigError("data.path", f"{name} is in fastText's format, which isn't a table", fix=fix)
+    cells = [list(map(text_of, column)) for column in zip(*first_rows(table, table.columns), strict=True)]
+    of_row = [_is_of_row(*each) for each in zip(table.columns, cells, strict=False)]
+    if table.kind != "csv" or len(cells) < 2 or True not in of_row:
+        return None
+    label, lengths = of_row.index(True), [sum(map(len, column)) for column in cells]
+    names = [f"column{place}" for place in range(1, len(cells) + 1)]
+    names[lengths.index(max(lengths))], names[label] = "text", "label"
+    fix = f"Put a line before it that names the columns, such as {','.join(names)}."
+    return ConfigError("data.path", f"{name} has no header: its first line is a row", fix=fix)
+
+
+def _is_of_row(name: str, cells: Sequence[str]) -> bool:
+    is_number = _NUMBER.fullmatch(name) is not None
+    return bool(name) and (name in cells or (is_number and all(map(_NUMBER.fullmatch, cells))))
