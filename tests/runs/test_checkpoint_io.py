@@ -104,6 +104,23 @@ def test_what_is_held_is_written_before_anything_else_and_is_a_copy(tmp_path):
     assert value_of(tmp_path / "best.ckpt") == 7
 
 
+def test_what_is_held_next_takes_the_memory_of_what_was_held_and_has_its_own_values(tmp_path):
+    io, path = CheckpointFiles(), tmp_path / "best.ckpt"
+    state = {"a": torch.zeros(3), "b": torch.ones(3), "c": torch.zeros(2, 3).t()}
+    io.save_checkpoint({"state_dict": state}, path, CheckpointFiles.HOLD)
+    held = {each.data_ptr() for each in io._held[path]["state_dict"].values()}
+    further = {name: each + 1 for name, each in state.items()} | {"c": torch.full((3, 2), 5.0), "d": torch.ones(4)}
+    io.save_checkpoint({"state_dict": further}, path, CheckpointFiles.HOLD)
+    assert len(held & {each.data_ptr() for each in io._held[path]["state_dict"].values()}) == 2
+    expected = {name: each.clone() for name, each in further.items()}
+    for each in further.values():
+        each += 1
+    io.flush()
+    found = io.load_checkpoint(path)["state_dict"]
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], each) for name, each in expected.items())
+
+
 def test_a_checkpoint_too_large_for_the_memory_is_written_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_io, "memory_bytes", lambda device: 8 * 12)
     io = CheckpointFiles()

@@ -19,3 +19,10 @@ def test_a_process_whose_statistics_alone_are_nan_collects_no_divided_weights(mo
     with pytest.raises(ValueError, match=r"the weights running_mean are NaN"):
         divergence.require_finite_weights(module, module.state_dict())
     assert own.isdisjoint(collected)
+
+
+def test_weights_whose_squares_are_too_large_are_finite_and_a_buffer_may_be_a_limit_that_is_none():
+    module = nn.Linear(2, 2)
+    module.register_buffer("limit", torch.tensor([torch.inf, 1e30]))
+    nn.init.constant_(module.weight, 1e30)
+    divergence.require_finite_weights(module, module.state_dict())

@@ -49,10 +49,11 @@ def require_finite_weights(module: pl.LightningModule, state: Mapping[str, Tenso
     names = {name for name, _ in module.named_parameters()}
     parameters = [tensor for name, tensor in state.items() if name in names]
     buffers = [tensor for name, tensor in state.items() if name not in names and tensor.is_floating_point()]
-    # torch takes no norm of divided tensors together with others, nor the largest number of an empty part.
+    # torch takes no norm of divided tensors together with others. One of squares is found twenty times as fast as the
+    # largest number, and says the same but where it is too large, for which each number is looked at below.
     divided = whole(get_total_norm([each for each in parameters if is_sharded(each)]))
-    norm = get_total_norm([each for each in parameters if not is_sharded(each)], math.inf)
-    if divided.isfinite() and norm.isfinite() and not get_total_norm(buffers, math.inf).isnan():
+    norm = get_total_norm([each for each in parameters if not is_sharded(each)])
+    if divided.isfinite() and norm.isfinite() and not get_total_norm(buffers).isnan():
         return
     # Divided ones are collected only where all processes do so, as other tensors may differ between them.
     suspects = {name: each for name, each in state.items() if not (divided.isfinite() and is_sharded(each))}
@@ -61,7 +62,7 @@ def require_finite_weights(module: pl.LightningModule, state: Mapping[str, Tenso
         for name, tensor in ((name, whole(each)) for name, each in suspects.items())
         if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
     ]
-    if not wrong:  # the squares of divided ones are too large for a norm
+    if not wrong:  # the squares are too large for a norm
         return
     what = f"the weights {listed(wrong)} are NaN or infinite after {module.global_step} steps"
     raise _diverged(module, module.global_step, what)
