@@ -1,9 +1,11 @@
 import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from regraft.core.errors import ConfigError
@@ -133,6 +135,12 @@ class Killable:
             raise RuntimeError("killed")
         self.store.set(key, value)
 
+    def get(self, key):
+        return self.store.get(key)
+
+    def check(self, keys):
+        return self.store.check(keys)
+
 
 def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is(monkeypatch):
     monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
@@ -147,6 +155,24 @@ def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is
         second._store.is_killed = True
         with pytest.raises(EndedElsewhereError, match=r"rank 1 hasn't answered for \d+ s"):
             waiting.result(timeout=10)
+
+
+def test_a_process_that_is_killed_before_torch_has_met_it_isnt_waited_for(monkeypatch):
+    monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)
+    is_over = threading.Event()
+    monkeypatch.setattr(dist, "init_process_group", lambda *arguments, **options: is_over.wait())
+    first, second = processes(2)
+    first._store, second._store = Killable(first._store), Killable(second._store)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(second._beat)
+        pool.submit(second.gather, "process group", None)
+        making = pool.submit(first.make_process_group, torch.device("cpu"), None)
+        time.sleep(0.1)
+        second._store.is_killed = True
+        with pytest.raises(EndedElsewhereError, match=r"rank 1 hasn't answered for \d+ s"):
+            making.result(timeout=10)
+    is_over.set()
 
 
 def test_a_group_that_is_closed_has_no_thread_at_the_store():

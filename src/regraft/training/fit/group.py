@@ -10,11 +10,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -38,6 +40,7 @@ _SECONDS_TO_SEE = 10.0
 _TOKEN = ".group"
 _NUM_SHOWN = 3
 _numbers = itertools.count()
+T = TypeVar("T")
 
 
 class EndedElsewhereError(ConfigError):
@@ -76,23 +79,21 @@ class Group:
             ConfigError: the port is in use, or a process doesn't come in time.
         """
         address, port = _address(self.place)
-        found: list[Any] = []
-        # Not here, as torch would wait without an end for a port that another program has.
-        query = f"env://?rank={self.place.rank}&world_size={self.place.num_processes}"
-        thread = threading.Thread(target=_rendezvous, args=(query, seconds, found), daemon=True)
-        thread.start()
-        thread.join(seconds + _SECONDS_TO_TELL)
         import torch.distributed as dist
 
-        if not found or isinstance(found[0], Exception):
-            error = found[0] if found else None
+        query = f"env://?rank={self.place.rank}&world_size={self.place.num_processes}"
+        # Not here, as torch would wait without an end for a port that another program has.
+        met = _begun(lambda: next(dist.rendezvous(query, timeout=timedelta(seconds=seconds))))
+        try:
+            store, _, _ = met.result(seconds + _SECONDS_TO_TELL)
+        except Exception as error:
             if self.is_first and isinstance(error, dist.DistNetworkError):
                 reason = " ".join(str(error).split())
                 fix = "Use another one, on each node: export MASTER_PORT=29600."
                 raise ConfigError(None, f"port {port} can't be used: {reason}", fix=fix) from error
             which = f"that {self.place.launcher} has started, {self.place.num_processes} in all, at {address}:{port}"
             raise _late(self.place, seconds, which) from error
-        self._store = dist.PrefixStore(self._prefix, found[0])
+        self._store = dist.PrefixStore(self._prefix, store)
         self._store = dist.PrefixStore(self._session(seconds), self._store)
         self._beating.start()
         self._places = self.gather("here", str(self.place), seconds)
@@ -116,15 +117,22 @@ class Group:
 
         if dist.is_initialized():  # by the first of two fits
             return
-        self.gather("process group", None)  # torch would wait for a process that has failed
-        dist.init_process_group(
+        self.gather("process group", None)
+        make = partial(
+            dist.init_process_group,
             dist.Backend.default_device_backend_map.get(device.type, "gloo"),
-            store=self._store,
+            store=self._store.clone(),  # as one that waits answers nothing else
             rank=self.place.rank,
             world_size=self.place.num_processes,
             device_id=None if device.type == "cpu" else device,
             timeout=None if seconds is None else timedelta(seconds=seconds),
         )
+        # Not here, as torch would wait for minutes for a process that has failed.
+        made = _begun(make)
+        while not made.done():
+            wait([made], _LONGEST_WAIT)
+            self._require_living()
+        made.result()
 
     def _session(self, seconds: float) -> str:
         """Returns a name that only the processes of this start have; the store may have keys of earlier ones."""
@@ -370,15 +378,18 @@ def _address(place: Place) -> tuple[str, int]:
     return address, port
 
 
-def _rendezvous(query: str, seconds: float, found: list[Any]) -> None:
-    """Appends the store to `found`, or the error."""
-    import torch.distributed as dist
+def _begun(function: Callable[[], T]) -> "Future[T]":
+    """Calls a function in a thread that a process which ends doesn't wait for."""
+    future: Future[T] = Future()
 
-    try:
-        store, _, _ = next(dist.rendezvous(query, timeout=timedelta(seconds=seconds)))
-        found.append(store)
-    except Exception as error:
-        found.append(error)
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
 
 
 def _late(place: Place, seconds: float, which: str) -> ConfigError:
