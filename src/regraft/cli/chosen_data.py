@@ -31,6 +31,8 @@ def chosen_data(name: str, words: Sequence[str], others: Sequence[str], usage: s
         name: the command, for errors.
         words: the paths that are given, of which there may be one.
     """
+    # The one group that says how data is read; its choices set more, which a config of data alone hasn't.
+    others = [f"task.name={word.removeprefix('task=')}" if word.startswith("task=") else word for word in others]
     keys = set(map(key_of, others))
     kind, key_of_path = _kind_of(words[0]) if words else ("", "")
     chosen = {key for key in map(str, keys) if key.startswith("data")}

@@ -86,16 +86,30 @@ def test_a_folder_of_images_beside_the_table_is_searched(
     assert files(splits.train) == [f"{folder}/{name}" for name in named(0, 1)]
 
 
-def test_another_folder_that_has_the_files_is_named(photos: Path, tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", [(name, "ab"[n]) for n, name in enumerate(named(0, 1))])
-    photos.rename(tmp_path / "my shots")
-    (message,) = errors_of(path)
-    assert "2 rows of a.csv with files that aren't there: line 2 (photo000.png), line 3 (photo001.png)" in message
-    assert f"Use data.root='{tmp_path}/my shots', where they are, or leave such rows out" in message
+def test_names_without_a_folder_are_found_in_any(
+    tmp_path: Path, write_photos: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photos(tmp_path / "part_1" / "a", 3)
+    write_photos(tmp_path / "part_2", 4)
+    for name in named(0, 1):
+        (tmp_path / "part_2" / name).unlink()
+    path = table(tmp_path / "a.csv", [("photo000", "a"), ("photo003.png", "b"), ("photo001", "b")])
+    with caplog.at_level(logging.INFO):
+        assert files(read(path).train) == ["part_1/a/photo000.png", "part_2/photo003.png", "part_1/a/photo001.png"]
+    assert "Files whose folder the table doesn't say are in part_1/a, part_2." in caplog.text
 
-    (tmp_path / "my shots").rename(tmp_path / "shots")
-    (message,) = errors_of(path, root=str(tmp_path / "shots" / ".."))
-    assert f"data.root={tmp_path}/shots, where they are" in message
+    table(path, [("photo000", "a"), ("photo002", "b")])
+    (message,) = errors_of(path)
+    assert "1 row of a.csv with names that files in several folders have: line 3 (photo002)" in message
+    table(path, [("photo000", "a", "train"), ("photo001", "b", "test")], "image,label,split")
+    (tmp_path / "part_1").rename(tmp_path / "train")
+    (tmp_path / "part_2").rename(tmp_path / "test")
+    (message,) = errors_of(path)  # test has a folder of its own, so that of train may have another image
+    assert "1 row of a.csv with files that aren't there: line 3 (photo001)" in message
+
+
+def test_another_folder_that_has_the_files_is_named(photos: Path, tmp_path: Path) -> None:
+    photos.rename(tmp_path / "shots")
     within = [(f"shots/{name}", "ab"[n]) for n, name in enumerate(named(0, 1))]
     (message,) = errors_of(table(tmp_path / "shots" / "b.csv", within))
     assert f"data.root={tmp_path}, where they are" in message
@@ -218,7 +232,7 @@ def test_rows_with_faults_are_left_out_if_they_may_be(photos: Path, caplog: pyte
 
 def test_a_table_of_faults_alone_says_which(photos: Path) -> None:
     (message,) = errors_of(table(photos / "a.csv", [("gone.png", "a"), ("lost.png", "b")]), on_error="skip")
-    assert "no row of train can be used: a.csv: 2 with files that aren't there" in message
+    assert message.endswith("line 2 (gone.png), line 3 (lost.png). Correct the paths, or data.root=FOLDER.")
 
 
 @pytest.mark.parametrize(
@@ -345,6 +359,47 @@ def test_rows_may_say_that_a_label_is_absent(photos: Path, caplog: pytest.LogCap
 def test_a_column_of_0_and_1_beside_columns_of_labels_is_one_of_them(photos: Path) -> None:
     rows = [(name, number % 2, number // 2) for number, name in enumerate(named(0, 1, 2, 3))]
     assert read(table(photos / "a.csv", rows, "image,present,cat"), task="multilabel").class_names == ("present", "cat")
+
+
+def test_columns_of_0_and_1_beside_numbers_are_in_doubt(photos: Path) -> None:
+    rows = [(name, number % 2, number // 2, 0, number * 7) for number, name in enumerate(named(0, 1, 2, 3))]
+    (message,) = errors_of(table(photos / "a.csv", rows, "image,eyes,face,blur,score"), task="multilabel")
+    assert "The other columns: eyes, face, blur, score." in message
+    rare = table(photos / "b.csv", [row[:4] for row in rows], "image,eyes,face,blur")
+    assert read(rare, task="multilabel").class_names == ("eyes", "face", "blur")
+
+
+def test_columns_of_0_and_1_are_classes_if_the_task_says_so(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    header = "image,NV,MEL,BCC"
+    rows = [("photo000", "1.0", "0.0", "0.0"), ("photo001", 0, 1, 0), ("photo002", 1, 0, 0)]
+    with caplog.at_level(logging.INFO, "regraft"):
+        read(table(photos / "a.csv", rows, header), task="multilabel")
+    assert "have exactly one label each. If labels exclude each other, use task=classification." in caplog.text
+    splits = read(table(photos / "a.csv", rows, header), label=["NV", "MEL", "BCC"], task="classification")
+    assert splits.class_names == ("MEL", "NV")
+    assert splits.train.labels.tolist() == [1, 0, 1]
+    rows += [("photo003", 1, 1, 0), ("photo004", 0, 0, 0)]
+    (message,) = errors_of(table(photos / "a.csv", rows, header), label=["NV", "MEL", "BCC"], task="classification")
+    assert "2 rows of a.csv with another number of classes than one: line 5 (NV and MEL), line 6 (0 in all)" in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (["clear water", "clear", "water", "haze water clear", "haze"], "'haze water clear'"),
+        (["cat/dog", "cat", "dog"], "'cat/dog'"),
+        (["red car", "blue car", "red bus", "blue bus", "black car", "black bus"], ""),  # each has two words
+        (["golden retriever", "tabby cat", "cat"], ""),
+    ],
+)
+def test_classes_that_look_like_several_labels_are_warned_of(
+    photos: Path, cells: list[str], sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = list(zip(named(*range(len(cells))), cells, strict=True))
+    with caplog.at_level(logging.WARNING, "regraft"):
+        read(table(photos / "a.csv", rows))
+    assert ("Classes may be several labels each" in caplog.text) == bool(sentence)
+    assert sentence in caplog.text
 
 
 def test_names_that_differ_in_case_alone_are_warned_of(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -483,6 +538,12 @@ def test_half_a_character_in_json_is_replaced(photos: Path) -> None:
     ]
     (photos / "labels.jsonl").write_text("\n".join(lines))
     assert read(photos / "labels.jsonl").class_names == ("a", "\ufffd")
+
+
+def test_images_in_the_table_itself_are_a_fault_of_their_rows(photos: Path) -> None:
+    (photos / "a.jsonl").write_text(json.dumps({"image": {"bytes": "x"}, "label": "a"}))
+    (message,) = errors_of(photos / "a.jsonl")
+    assert "1 row of a.jsonl with an image in place of its path: line 1. Use data=hf data.path=FILE" in message
 
 
 def test_the_command_for_a_check_can_be_copied() -> None:

@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_used_are_listed_together_or_left_out(tmp_path: Path
 
 def test_only_empty_texts_are_one_sentence(tmp_path: Path) -> None:
     (message,) = errors_of(table(tmp_path / "a.csv", [("", "a"), (" ", "b")]), on_error="skip")
-    assert message == "data.path: no row of train can be used: a.csv: 2 with no text. Fill them in."
+    assert message == "data.text: 2 rows of a.csv with no text: line 2, line 3. Fill them in."
 
 
 def test_several_columns_are_joined_and_lists_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from regraft.core.errors import ConfigError
-from regraft.data.tables.reading import open_table, text_of
+from regraft.data.tables.reading import first_rows, open_table, text_of
 
 
 def read(path: Path, content: bytes | str, columns: list[str] | None = None, **options: str) -> tuple[list, list]:
@@ -54,6 +54,12 @@ def test_cells_hold_newlines_quotes_nul_and_long_texts(tmp_path: Path) -> None:
     assert [number for number, _ in rows] == [2, 4, 5, 6, 7, 8]  # the first lines of the rows
 
 
+def test_blanks_before_cells_and_their_quotes_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('image, label\na.png, "x, y"\n', encoding="utf-8")
+    table = open_table(tmp_path / "a.csv")
+    assert first_rows(table, ["image", "label"]) == [("a.png", "x, y")]
+
+
 def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> None:
     rows, faults = read(tmp_path / "a.csv", b"f,l\na.png,x\nb.png\nc\xe9.png,y\nd.png,z,z\ne.png,x\n")
     assert [values[0] for _, values in rows] == ["a.png", "e.png"]
@@ -89,10 +95,15 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
         ("a.csv", "f,l\na,b\n".encode("utf-32"), "UTF-32.*data.encoding=utf-32"),
         ("a.csv", "f,l\na,b\n".encode("utf-16-le"), "UTF-16 without a mark.*data.encoding=utf-16-le"),
         ("a.csv", "f,l\na,b\n".encode("utf-16-be"), "UTF-16 without a mark.*data.encoding=utf-16-be"),
-        ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
+        ("a.jsonl", b"1\n2\n", "isn't JSON Lines"),
+        ("a.json", b'{"f": {"0": "a.png"}, "l": {"0": "x"}}', "a column in each object.*lines=True"),
+        ("a.json", b'{"a.png": "x", "b.png": "y"}', "one object, whose keys are files"),
+        ("a.json", b'{\n "images": [],\n "annotations": []\n}', "COCO"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
         ("a.json", b'[{"f": 1}, {"f"', "nor a whole array .*Write one object a line, or one array of objects"),
-        ("a.json", b'{"f": ["a", "b"], "l": [0, 1]}', "is one object with the keys f, l, not rows. Write one"),
+        ("a.json", b'{"f": ["a", "b"], "l": [0, 1]}', "a column in each object.*lines=True"),
+        ("a.csv", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
         ("a.xlsx", b"PK", "Save it as CSV"),
         ("spam.data", b"ham\thello", "If it is text, rename it to .csv, .tsv or .jsonl."),
         ("a.csv", b"PK\x03\x04", "is an Excel workbook.*Save it as CSV"),

@@ -33,6 +33,7 @@ from regraft.data.tables.targets import (
         (["1'842", "900.5"], "regression", ""),
         (["nan", "3"], "classification", ""),
         ([str(year) for year in range(1950, 1990)], "regression", ""),
+        ([f"${number},{number:03}.50" for number in range(40)], "regression", ""),
         ([f"{number:03}" for number in range(40)], "classification", ""),
         ([str(number % 15) for number in range(40)], "classification", ""),
     ],

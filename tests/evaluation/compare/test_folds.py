@@ -78,6 +78,7 @@ def test_the_figure_out_of_fold_of_labels_and_numbers(name, tmp_path):
     assert figure.value == pytest.approx(task.scores(found, targets, "ab").metrics[task.headline])
     assert f"{task.headline} out of fold" in headings(board)
     assert f"{task.headline}_out_of_fold" in to_csv(board)
+    assert f"{name}-0 and 4 more, " in sentences(board)[0]
 
 
 def test_without_all_folds_there_is_no_figure_out_of_fold(tmp_path):

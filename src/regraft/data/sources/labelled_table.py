@@ -25,6 +25,7 @@ from regraft.data.tables.targets import (
     ColumnLabels,
     Labels,
     Looks,
+    OneHotLabels,
     SeparatedLabels,
     separator_for,
 )
@@ -163,6 +164,8 @@ class LabelledTable:
 
     def _make_labels(self, columns: Sequence[str]) -> Labels:
         if self._task == "classification":
+            if len(columns) > 1 and self._looks.task == "multilabel":
+                return OneHotLabels(columns)
             if len(columns) > 1:
                 reason = "a class is in one column, and the task is classification"
                 fix = "Name one, or use task=multilabel or regression."
@@ -202,6 +205,7 @@ class LabelledTable:
         collected = self._collected(inputs)
         names = collected.names()
         _warn_of_names_alike(names, self._task)
+        _warn_of_joined_names(names, self._task)
         parts, skipped = inputs.samples(collected, names)
         errors = _lost(parts, names, self._task)
         if errors:
@@ -224,12 +228,12 @@ class LabelledTable:
             collected.read(table, roles, split, inputs.readers(table), make_labels)
             _log_roles(table, roles, "files" if inputs.are_files else f"{inputs.noun}s")
         errors = collected.errors(self._task, self._on_error)
+        if collected.summary and self._on_error == "skip":
+            _log.warning("Rows that are left out (data.on_error=skip): %s.", collected.summary)
         if errors:
             raise ConfigErrors(errors)
         if collected.num_joined:
             _log.info("Rows that add a label to the file of an earlier row: %s.", f"{collected.num_joined:,}")
-        if collected.summary:
-            _log.warning("Rows that are left out (data.on_error=skip): %s.", collected.summary)
         return collected
 
 
@@ -277,6 +281,8 @@ def _log_rows_without_labels(parts: Mapping[str, Any], task: str, inputs: str) -
     if any(counts.values()):
         nums = ", ".join(f"{num:,} of {split}" for split, num in counts.items() if num)
         _log.info("%s without a label: %s.", inputs, nums)
+    if all(bool((part.labels.sum(1) == 1).all()) for part in parts.values()):
+        _log.info("%s have exactly one label each. If labels exclude each other, use task=classification.", inputs)
 
 
 def _warn_of_names_alike(names: Sequence[str], task: str) -> None:
@@ -293,6 +299,21 @@ def _warn_of_names_alike(names: Sequence[str], task: str) -> None:
     if missing and task != "regression":
         what = "Classes" if task == "classification" else "Labels"
         _log.warning("%s that are probably missing values: %s. Leave such cells empty.", what, listed(missing))
+
+
+def _warn_of_joined_names(names: Sequence[str], task: str) -> None:
+    """Warns of classes that look like several labels, written with a separator that isn't searched for.
+
+    There are fewer parts than classes then, and classes have different numbers of them.
+    """
+    for separator in " /+&" if task == "classification" else "":
+        parts = {name: name.split(separator) for name in names}
+        sizes = set(map(len, parts.values()))
+        if len(sizes) > 1 and len({part for each in parts.values() for part in each}) < len(names):
+            example = readable(max(names, key=lambda name: len(parts[name])))
+            how = f"task=multilabel 'data.separator=\"{separator}\"'"
+            _log.warning("Classes may be several labels each, as %r. If they are, use %s.", example, how)
+            return
 
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:

@@ -1,6 +1,7 @@
 """Images whose files and labels stand in a table: CSV, TSV, JSON Lines or Parquet, or several of them."""
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from regraft.config.quoting import text_of
-from regraft.core.errors import MissingFileError
+from regraft.core.errors import MissingFileError, listed
+from regraft.data.findings import readable
 from regraft.data.sources.checked_files import CheckedFiles, checked_files
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.sources.labelled_table import LabelledTable, check_command, columns_of, labels_of
@@ -23,6 +25,8 @@ from regraft.data.tables.reading import Table
 
 if TYPE_CHECKING:
     from regraft.data.sources.base import Samples, Splits
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,7 +62,12 @@ class ImageRows:
         folders = {
             split: [*first, *(f"{root}{os.sep}{name}" for name in of_splits.get(split, [])), *last] for split in SPLITS
         }
-        found = {split: FileFinder(root, folders[split], self.trusted, EXTENSIONS) for split in SPLITS}
+        found = {}
+        for split in SPLITS:
+            # An id that its own split's folder lacks may be another image's in the folder of another split.
+            others = {name for each in SPLITS if each != split for name in of_splits.get(each, [])}
+            closed_off = others if of_splits.get(split) else ()
+            found[split] = FileFinder(root, folders[split], self.trusted, EXTENSIONS, closed_off)
         self._finders += found.values()
         return found
 
@@ -66,6 +75,8 @@ class ImageRows:
         """Returns the images of each split, which are decoded once to check them, and why others are left out."""
         from regraft.data.images.samples import FileImages
 
+        if found_in := set().union(*(finder.found_in for finder in self._finders)):
+            _log.info("Files whose folder the table doesn't say are in %s.", listed(map(readable, sorted(found_in))))
         splits = list(collected.rows)
         paths = [file for split in splits for file in collected.rows[split].inputs]
         closed = {path: why for finder in self._finders for path, why in finder.closed.items()}

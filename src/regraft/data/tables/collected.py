@@ -1,6 +1,5 @@
 """The rows of all tables of a data set, by split, and what is wrong with them as a whole. No torch."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
 from regraft.data.groups import shared_groups
-from regraft.data.tables.faults import NOT_FOUND, Faults, fix_of, reason_of
+from regraft.data.tables.faults import NOT_FOUND, Faults
 from regraft.data.tables.packed import PackedText
 from regraft.data.tables.reading import Table
 from regraft.data.tables.rows import InputReader, MakeLabels, Roles, RowParser, Rows
@@ -94,13 +93,10 @@ class Collected:
         if self._are_files:
             self._find_repeated()
         found = [*self._errors]
-        if on_error == "raise":
-            found += [error for faults in self._faults for error in faults.errors()]
-        if "train" not in self.rows:
-            if self.summary:
-                kinds: Counter[str] = sum((Counter(faults.counts) for faults in self._faults), Counter())
-                fix = f"{fix_of(reason_of(kinds.most_common(1)[0][0]))}."
-                return found or [ConfigError("data.path", f"no row of train can be used: {self.summary}", fix=fix)]
+        has_train = "train" in self.rows
+        if on_error == "raise" or not has_train:
+            found += [error for faults in self._faults for error in faults.errors(may_be_skipped=has_train)]
+        if not has_train:
             return found or [ConfigError("data.path", "no row belongs to train", fix="Add training rows.")]
         grouped = {split: rows.groups.values for split, rows in self.rows.items() if rows.roles.group is not None}
         found += shared_groups(grouped)

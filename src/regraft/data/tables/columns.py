@@ -11,7 +11,7 @@ from regraft.data.sources.layout import names_split
 from regraft.data.tables.first_lines import no_header_error
 from regraft.data.tables.reading import Table, first_rows, text_of
 from regraft.data.tables.rows import Roles
-from regraft.data.tables.targets import BadValueError, Looks, is_binary_column, looks_of, number_in
+from regraft.data.tables.targets import BadValueError, Looks, are_numbers, is_binary_column, looks_of, number_in
 
 _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "image": (
@@ -19,7 +19,7 @@ _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
             *("path", "file", "file_path", "file_name", "filename"),
             *("image", "img", "image_path", "img_path", "image_name", "image_file"),
         ),
-        ("id", "image_id", "img_id"),
+        ("id", "image_id", "img_id", "id_code", "image_index"),
     ),
     "text": (
         ("text", "texts"),
@@ -258,9 +258,13 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
     left = [name for name in left if _plain(name) not in map(_plain, _NAMES["image"][1])]
     if len(left) < 2:
         return left
-    cells = list(zip(*first_rows(table, left), strict=True))
-    binary = [name for name, column in zip(left, cells, strict=False) if is_binary_column(column)]
-    return binary if len(binary) > 1 else []
+    cells = dict(zip(left, zip(*first_rows(table, left), strict=True), strict=False))
+    binary = [name for name, column in cells.items() if is_binary_column(column)]
+    zeros = {name for name, column in cells.items() if {*map(text_of, column)} <= {"0", "0.0"}}  # rare labels
+    others = (column for name, column in cells.items() if name not in {*binary, *zeros})
+    if len(binary) < 2 or any(map(are_numbers, others)):  # which may be the target
+        return []
+    return [name for name in left if name in {*binary, *zeros}]
 
 
 def _may_say_presence(column: str, others: set[str], table: Table) -> bool:

@@ -104,7 +104,7 @@ def parsed(path: Path, encoding: str, delimiter: str, note: Note | None = None) 
     """
     with opened(path, encoding) as file:
         lines = _Lines(lines_of(path, file))
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
         number = 1
         while not lines.is_at_end:

@@ -30,6 +30,12 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     ),
     "url": ("data.path", "addresses in place of paths", "Download the files"),
     "several_files": ("data.path", "names without an extension that several files have", "Add the extension"),
+    "embedded": ("data.image", "an image in place of its path", "Use data=hf data.path=FILE, which reads such images"),
+    "several_places": (
+        "data.root",
+        "names that files in several folders have",
+        "Write paths with the folders, or use data.root=FOLDER",
+    ),
     "no_image": ("data.urls", "no image", "Add them, or name the one to use, as in data.image=jpg"),
     "several_images": ("data.image", "several images", "Name the one to use by its extension, as in data.image=jpg"),
     "key_twice": ("data.urls", "the key of an earlier sample", "Write the files of a sample one after the other"),
@@ -40,6 +46,11 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "no_label": ("data.label", "no label", "Fill them in"),
     "nested_label": ("data.label", "a list or an object in place of a label", "Write the label as text"),
     "not_binary": ("data.label", "a value other than 0 and 1", "Write 0 and 1"),
+    "not_one_hot": (
+        "data.label",
+        "another number of classes than one",
+        "Write 1 in one of the columns, or use task=multilabel",
+    ),
     "not_a_number": ("data.label", "no number", "Correct them, or use task=classification for names of classes"),
     "with_unit": ("data.label", "numbers with a unit", "Write the numbers alone, and the unit as data.unit=UNIT"),
     "comma": ("data.label", "numbers with a comma or thousands apart", "Write them as in 1234.5"),
@@ -98,15 +109,15 @@ class Faults:
             self.named[kind].append(f"{readable(place)} ({shown})" if shown and detail != place else readable(place))
         self.skipped[file or f"{self.table}, {place}"] = _PER_ROW[kind][1]
 
-    def errors(self) -> list[ConfigError]:
-        """Returns one mistake for each kind."""
+    def errors(self, *, may_be_skipped: bool) -> list[ConfigError]:
+        """Returns one mistake for each kind; its fix tells of leaving rows out if they `may_be_skipped`."""
         found = []
         for kind, count in self.counts.items():
             key, what, fix = _PER_ROW[kind]
             fix = self.elsewhere if self.elsewhere and kind in NOT_FOUND else fix
             rows = self.named[kind] + [""] * (count - len(self.named[kind]))  # `listed` names 10 and counts the rest
             reason = f"{counted(count, self.noun)} of {self.table} with {what}: {listed(rows)}"
-            fix = f"{fix}, or leave such {self.noun}s out with data.on_error=skip."
+            fix += f", or leave such {self.noun}s out with data.on_error=skip." if may_be_skipped else "."
             found.append(ConfigError(key, reason, fix=fix))
         return found
 

@@ -1,4 +1,7 @@
-"""The files that the rows of a table name: below the root folder or beside the table, with or without extension."""
+"""The files that the rows of a table name: below the root folder or beside the table, with or without extension.
+
+A name without a folder may be in any folder below the root, if in no other: archives often come in parts.
+"""
 
 import os
 import re
@@ -6,6 +9,7 @@ import stat
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,11 +34,11 @@ def _is_file(folder: str, name: str) -> bool:
     return os.path.isfile(f"{folder}{os.sep}{name}")  # noqa: PTH113 (a Path a name and folder is most of the time)
 
 
-def _folders_below(root: str) -> Iterator[str]:
-    """Yields a folder and those below it, without hidden ones; not all of very many."""
-    for number, (folder, below, _) in enumerate(os.walk(root)):
+def _folders_below(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields a folder and those below it, without hidden ones, and the names of their files; not all of very many."""
+    for number, (folder, below, files) in enumerate(os.walk(root)):
         below[:] = sorted(name for name in below if not is_of_a_program(name))
-        yield folder
+        yield folder, files
         if number >= _MAX_FOLDERS:
             return
 
@@ -47,10 +51,23 @@ class FileFinder:
         folders: where files are searched, in this order.
         trusted: folders that paths may lead to besides.
         extensions: those of the files, in lower case without the dot.
+        closed_off: folders directly below the root in which names without a folder aren't searched.
+
+    Attributes:
+        found_in: folders below the root in which such names were found, relative to it.
     """
 
-    def __init__(self, root: str, folders: Sequence[str], trusted: Sequence[str], extensions: Collection[str]) -> None:
+    def __init__(
+        self,
+        root: str,
+        folders: Sequence[str],
+        trusted: Sequence[str],
+        extensions: Collection[str],
+        closed_off: Collection[str] = (),
+    ) -> None:
         self._root = root
+        self._closed_off = closed_off
+        self.found_in: set[str] = set()
         self._prefix = root.rstrip(os.sep) + os.sep
         self._folders = list(dict.fromkeys(folders))
         self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))
@@ -62,10 +79,12 @@ class FileFinder:
 
     def name_of(self, cells: Sequence[Any]) -> str:
         """Returns the name in the cell."""
-        return text_of(cells[0])
+        return "" if isinstance(cells[0], dict | bytes) else text_of(cells[0])
 
     def read(self, cells: Sequence[Any]) -> tuple[str, str]:
         """Returns the path of the file in the cell, as `find` does."""
+        if isinstance(cells[0], dict | bytes):
+            return "", "embedded"
         name = text_of(cells[0])
         path, fault = self.find(name) if name else ("", "no_path")
         if fault in ("missing", "leaves_root") and len(self._missing) < _MAX_SEARCHED:
@@ -77,7 +96,7 @@ class FileFinder:
         names = [each.replace("\\", "/").strip("/") for each in self._missing]
         parent = os.path.dirname(self._root)  # noqa: PTH120
         found: Counter[tuple[bool, str]] = Counter()
-        for folder in (parent, *_folders_below(self._root)) if names else ():
+        for folder in (parent, *(folder for folder, _ in _folders_below(self._root))) if names else ():
             for name in names:
                 if _is_file(folder, name):
                     found[True, folder] += 1
@@ -114,7 +133,35 @@ class FileFinder:
         for other in dict.fromkeys(others):
             if other != name and (answer := self._find(other))[1] != "missing":
                 return answer
+        for other in others if "/" not in slashed else ():
+            places = self._anywhere.get(other, ())
+            if len(places) == 1:
+                self.found_in.add(os.path.dirname(places[0]))  # noqa: PTH120
+                return places[0], ""
+            if places:
+                return "", "several_places"
         return "", "missing"
+
+    @cached_property
+    def _anywhere(self) -> dict[str, list[str]]:
+        """The paths of the files below the root, relative to it, by name and by name without extension.
+
+        Empty if there are very many folders, because not all are looked at.
+        """
+        found: dict[str, list[str]] = defaultdict(list)
+        closed_off = {f"{self._prefix}{name}" for name in self._closed_off}
+        num_folders = 0
+        for folder, files in _folders_below(self._root):
+            num_folders += 1
+            if any(folder == each or folder.startswith(each + os.sep) for each in closed_off):
+                continue
+            for name in files:
+                stem, _, extension = name.rpartition(".")
+                if extension.lower() in self._extensions:
+                    path = self._relative(f"{folder}{os.sep}{name}")
+                    found[name].append(path)
+                    found[stem].append(path)
+        return {} if num_folders > _MAX_FOLDERS else found
 
     def _find(self, name: str) -> tuple[str, str]:
         if "://" in name and _URL.match(name):

@@ -1,16 +1,20 @@
 """The objects of JSON files: one a line (JSON Lines), or all in one array. No torch."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from regraft.core.errors import ConfigError, listed
+from regraft.core.errors import ConfigError
 from regraft.data.findings import readable
 from regraft.data.tables.delimited import lines_of, opened
 
-_NUM_LOOKED_AT = 1_000
+NUM_LOOKED_AT = 1_000
+"""Rows by which it is seen what a table has."""
+_MAX_HEAD = 2**16
+_COCO_KEYS = re.compile(r'"(?:images|annotations|categories|licenses)"\s*:\s*\[')
 _FIX = "Write one object a line, or one array of objects."
 
 
@@ -23,20 +27,28 @@ def is_array(path: Path, encoding: str) -> bool:
 def json_columns(path: Path, encoding: str) -> list[str]:
     """Returns the keys of the first objects; raises ConfigError if the file has no objects or isn't rows of them."""
     read = items_of(path, encoding) if is_array(path, encoding) else objects_of(path, encoding)
-    found = [each for _, each in islice(read, _NUM_LOOKED_AT) if isinstance(each, dict)]
-    if not found:
-        reason = f"{readable(str(path))} isn't JSON Lines, nor an array of objects"
-        raise ConfigError("data.path", reason, fix=_FIX)
-    names = list(dict.fromkeys(name for each in found for name in each))
-    if {"images", "annotations"} <= set(names):
-        reason = f"{readable(str(path))} is in COCO's format, with boxes or captions and not a class of each image"
+    found = [each for _, each in islice(read, NUM_LOOKED_AT) if isinstance(each, dict)]
+    if len(found) < 2:
+        _require_rows(path, encoding, found)
+    return list(dict.fromkeys(name for each in found for name in each))
+
+
+def _require_rows(path: Path, encoding: str, found: Sequence[dict[str, Any]]) -> None:
+    """Checks that a file of at most one object isn't a whole of another form."""
+    name, only = readable(str(path)), next(iter(found), {})
+    with opened(path, encoding) as file:
+        head = file.read(_MAX_HEAD)
+    if {"images", "annotations"} <= only.keys() or (not found and len(_COCO_KEYS.findall(head)) > 1):
+        reason = f"{name} is in COCO's format, with boxes or captions and not a class of each image"
         raise ConfigError("data.path", reason, fix="Write a table with a row for each image.")
-    values = list(found[0].values())
-    is_whole = len(found) == 1 and any(isinstance(value, list | dict) for value in values)
-    if is_whole and not any(isinstance(value, str) for value in values):
-        reason = f"{readable(str(path))} is one object with the keys {listed(map(readable, found[0]))}, not rows"
-        raise ConfigError("data.path", reason, fix=_FIX)
-    return names
+    if not only:
+        raise ConfigError("data.path", f"{name} isn't JSON Lines, nor an array of objects", fix=_FIX)
+    if all(isinstance(value, dict | list) for value in only.values()):
+        reason = f"{name} has a column in each object, as pandas writes JSON by default"
+        raise ConfigError("data.path", reason, fix="Use to_json(FILE, orient='records', lines=True).")
+    if any(Path(key).suffix for key in only):
+        fix = 'Write an object a line, such as {"image": "a.jpg", "label": "cat"}.'
+        raise ConfigError("data.path", f"{name} is one object, whose keys are files", fix=fix)
 
 
 def objects_of(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:

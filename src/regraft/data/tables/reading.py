@@ -16,7 +16,7 @@ from typing import Any
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.data.findings import HALF_CHARACTER, readable
 from regraft.data.tables.delimited import Note, delimiter_of, lines_are_rows, lines_as_rows, parsed
-from regraft.data.tables.json_rows import is_array, items_of, json_columns, objects_of
+from regraft.data.tables.json_rows import NUM_LOOKED_AT, is_array, items_of, json_columns, objects_of
 
 SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -29,12 +29,12 @@ _FOREIGN = {
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "Save it as CSV"),
     b"\x1f\x8b": ("compressed with gzip", "Unpack it"),
     b"PAR1": ("Parquet", "Rename it to .parquet"),
+    b"version https://git-lfs": ("a pointer of Git LFS in place of the table", "Run git lfs pull"),
     b"<!DOCTYPE": ("a web page, such as that of a login", "Download the table again"),
     b"<!doctype": ("a web page, such as that of a login", "Download the table again"),
     b"<html": ("a web page, such as that of a login", "Download the table again"),
 }
-"""First bytes of files that aren't text, whatever they are called: what they are, and the fix."""
-_NUM_LOOKED_AT = 1_000
+"""First bytes of files that aren't tables, whatever they are called: what they are, and the fix."""
 _UNDECODABLE = re.compile("[\ud800-\udfff]")
 _BATCH = 4_096
 
@@ -104,8 +104,7 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
         raise ConfigError("data.path", got=readable(str(path)), allowed=f"a table: {', '.join(SUFFIXES)}", fix=fix)
     if path.stat().st_size == 0:
         raise ConfigError("data.path", f"{readable(str(path))} is empty", fix="Give a table with rows.")
-    if kind != "parquet":
-        _require_text(path)
+    _require_table(path, kind)
     are_rows = False
     if kind == "csv":
         found = delimiter or delimiter_of(path, encoding)
@@ -125,15 +124,15 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
     return Table(path, tuple(columns), kind, encoding, found, are_rows)
 
 
-def _require_text(path: Path) -> None:
-    """Raises ConfigError if a file is of a kind that isn't text."""
+def _require_table(path: Path, kind: str) -> None:
+    """Raises ConfigError if a file begins as no table of its kind does."""
     try:
         with path.open("rb") as file:
-            head = file.read(9)
+            head = file.read(max(map(len, _FOREIGN)))
     except OSError as error:
         raise ConfigError("data.path", f"can't read {readable(str(path))} ({error.strerror})") from error
     for start, (what, fix) in _FOREIGN.items():
-        if head.startswith(start):
+        if head.startswith(start) and not (kind == "parquet" and start == b"PAR1"):
             raise ConfigError("data.path", f"{readable(str(path))} is {what}", fix=f"{fix}.")
 
 
@@ -233,6 +232,6 @@ def first_rows(table: Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Returns the values of the first rows in some columns; those that can't be read are left out."""
     rows = table.rows(columns, lambda kind, number, detail: None)
     try:
-        return [values for _, values in islice(rows, _NUM_LOOKED_AT)]
+        return [values for _, values in islice(rows, NUM_LOOKED_AT)]
     except ConfigError:  # which is reported when all rows are read
         return []

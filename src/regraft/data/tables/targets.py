@@ -22,7 +22,7 @@ _MIN_NUMBERS = 20
 """Different whole numbers above which they may be a regression's."""
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.'\s]\d{3})+(?:,\d+)?|[+-]?\d{1,3}(?:[,'\s]\d{3})+(?:\.\d+)?")
 """Numbers with thousands apart."""
-_WITH_UNIT = re.compile(r"(?P<before>[$€£¥]?)\s?[+-]?\d+(?:[.,]\d+)?\s?(?P<after>[^\d\s.,+-]{0,8})")
+_WITH_UNIT = re.compile(r"(?P<before>[$€£¥]?)\s?(?P<number>[+-]?\d(?:[\d.,'\s]*\d)?)\s?(?P<after>[^\d\s.,+-]{0,8})")
 """Numbers with a unit or a currency, as 5 kg, 12% and $3.50."""
 MISSING = frozenset({"nan", "na", "n/a", "<na>", "null", "none", "nil", "?", "-"})
 """Texts that programs write for what is missing, in lower case."""
@@ -83,6 +83,24 @@ class ClassLabels(Labels):
         """Returns class indices."""
         index = {name: number for number, name in enumerate(names)}
         return np.array([index[name] for name in self._coded.values], np.int64)[self._coded.array]
+
+
+class OneHotLabels(ClassLabels):
+    """A column of 0 and 1 for each class, of which every row has a single 1."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def parse(self, cells: Sequence[Any]) -> str | None:
+        """Returns the class whose column is 1."""
+        values = [_binary(cell) for cell in cells]
+        if not any(value is not None for value in values):
+            return None
+        found = [name for name, value in zip(self._columns, values, strict=True) if value]
+        if len(found) != 1:
+            raise BadValueError("not_one_hot", " and ".join(found) or "0 in all")
+        return found[0]
 
 
 class SeparatedLabels(Labels):
@@ -226,7 +244,7 @@ def _is_number(text: str) -> bool:
 def _unit_of(text: str) -> str:
     """Returns what stands before or after a number, such as kg; empty if nothing does, or if it isn't one."""
     found = None if text[:1].isdigit() and _is_number(text) else _WITH_UNIT.fullmatch(text)
-    return "" if found is None else found["before"] + found["after"]
+    return "" if found is None or not _is_number(_with_point(found["number"])) else found["before"] + found["after"]
 
 
 def _with_point(text: str) -> str:
@@ -319,7 +337,13 @@ def _require_no_numbers(cells: Sequence[Any], separator: str, shown: str) -> Non
 
 def is_binary_column(cells: Sequence[Any]) -> bool:
     """Whether cells hold 0 and 1, all of them and both."""
-    return len({text_of(cell).casefold() for cell in cells}) == 2 and all(map(_is_binary_cell, cells))
+    return all(map(_is_binary_cell, cells)) and len({_BINARY[text_of(cell).casefold()] for cell in cells}) == 2
+
+
+def are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether cells hold numbers, however written; some may be empty, but not all."""
+    texts = [text for cell in cells if (text := text_of(cell)).casefold() not in MISSING and text]
+    return bool(texts) and all(_is_number(_with_point(text)) for text in texts)
 
 
 def _is_binary_cell(cell: Any) -> bool:

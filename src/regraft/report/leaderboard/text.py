@@ -59,10 +59,11 @@ def verdict(row: LeaderboardRow) -> str:
 
 
 def name_of_row(board: Leaderboard, row: LeaderboardRow) -> str:
-    """Returns the name of a configuration: `optimizer.lr=0.01 freezing=lp_ft`, or its run's name."""
+    """Returns the name of a configuration: `optimizer.lr=0.01 freezing=lp_ft`, or those of its runs."""
     pairs = zip(board.parameters, map(text_of, row.values), strict=True)
     text = " ".join(f"{name}={value}" for name, value in pairs if value)
-    return text or row.entries[0].name
+    num_others = len(row.entries) - 1
+    return text or row.entries[0].name + (f" and {num_others} more" if num_others else "")
 
 
 def sentences(board: Leaderboard) -> list[str]:
