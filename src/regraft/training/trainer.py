@@ -187,7 +187,9 @@ def build_trainer(config: Config, **given: Any) -> Any:
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         if not _can_build(node, "accelerator"):
-            fix = "For the CPU: trainer=cpu."
+            is_alone = config["trainer"].get("strategy", "auto") == "auto"
+            on_cpu = "trainer=cpu" if is_alone else "trainer.accelerator=cpu trainer.devices=NUMBER"
+            fix = f"For the CPU: {on_cpu}."
             raise ConfigError("trainer.accelerator", reason, got=node["accelerator"], fix=fix) from error
         if not _can_build(node, "accelerator", "devices"):
             allowed = "a number of 1 or more, a list such as [0,1], or auto; as many as the machine has"
