@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -12,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import open_dict
+from omegaconf import OmegaConf, _utils, open_dict
 
 from regraft.config.compose import compose_once
 from regraft.config.hydra_internals import (
@@ -20,6 +21,7 @@ from regraft.config.hydra_internals import (
     FileConfigSource,
     files_read_by,
     is_basic_launcher,
+    quick_composing,
     run_in_its_folder,
 )
 
@@ -83,6 +85,28 @@ def test_sources_registry_is_what_files_are_read_through(tmp_path):
 
     with files_read_by(Refusing), pytest.raises(Exception, match="refused"):
         read(tmp_path)
+
+
+def test_quick_composing_reads_as_omegaconf_does(tmp_path):
+    values = "f: 1e-3\ni: 012\nd: 2020-01-01\nb: off\nt: ${f}\nl: [1.5, .inf, 'x: y', {a: ~}]\np: &p {k: 1}\nq: *p\n"
+    (tmp_path / "main.yaml").write_text(values)
+    expected = OmegaConf.to_container(read(tmp_path), resolve=False)
+    before = _utils.get_yaml_loader
+    with quick_composing():
+        assert OmegaConf.to_container(read(tmp_path), resolve=False) == expected
+        (tmp_path / "main.yaml").write_text("a: 1\na: 2\n")
+        with pytest.raises(yaml.YAMLError, match="duplicate key a"):
+            read(tmp_path)
+    assert _utils.get_yaml_loader is before
+
+
+def test_defaults_list_with_an_interpolation_is_composed_as_by_hydra(tmp_path):
+    (tmp_path / "main.yaml").write_text("defaults:\n  - g: x\n  - h: ${g}_y\n  - _self_\n")
+    for name in ("g/x", "h/x_y"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
+    with quick_composing():
+        assert read(tmp_path) == {"g": {"name": "g/x"}, "h": {"name": "h/x_y"}} == read(tmp_path)
 
 
 def test_run_in_its_folder_does_what_hydras_run_mode_does(tmp_path):

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from regraft.config.groups import group_names
 from regraft.config.quoting import key_of, quoted
+from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.data.shards.headers import are_shards
@@ -73,7 +72,7 @@ def source_of(node: Mapping[str, Any], trust: Sequence[str], on_error: str | Non
         on_error: in place of the source's own; None to keep that.
     """
     files = [conf_dir() / "data" / f"{name}.yaml" for name in ("_base", "_common")]
-    shared = {key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))}
+    shared = {key for file in files for key in load(file)}
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
         from regraft.config.instantiate import factory

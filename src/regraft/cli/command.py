@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from regraft.config import compose
 from regraft.config.groups import commented_keys
 from regraft.config.meant import keys_of_command_meant
 from regraft.config.quoting import key_of
+from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError, UnknownNameError
@@ -60,7 +60,7 @@ class Command:
         """Returns the command's keys: those of its YAML, the groups among them, and `run`."""
         if self.config_name is None:
             return list(self.keys)
-        content = yaml.safe_load((conf_dir() / f"{self.config_name}.yaml").read_text(encoding="utf-8"))
+        content = load(conf_dir() / f"{self.config_name}.yaml")
         groups = [group for entry in content["defaults"] if isinstance(entry, dict) for group in entry]
         inner = [f"{key}.{name}" for key, value in content.items() if isinstance(value, dict) for name in value]
         plain = [key for key, value in content.items() if not isinstance(value, dict)]

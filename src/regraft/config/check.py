@@ -171,12 +171,22 @@ def _keys_at_fault(error: ConfigError, overrides: Sequence[str]) -> set[str]:
 def _add_missing(found: Composed, reported: Collection[str]) -> None:
     """Reports each key that must be given and isn't, and sets it to null, so that the rest can be checked."""
     assert found.node is not None, "it has been composed"
-    top = OmegaConf.masked_copy(found.node, [str(key) for key in found.node if key != "hydra"])
-    for key in sorted(OmegaConf.missing_keys(top)):
+    for key in sorted(_missing_keys(found.node)):
         if key not in {*reported, *(error.key for error in found.errors)}:
             found.errors.append(no_value(key))
         found.blocked.add(key.partition(".")[0])
         OmegaConf.update(found.node, key, None, force_add=True)
+
+
+def _missing_keys(node: DictConfig) -> set[str]:
+    """Returns the keys of a composed config that have no value, those of Hydra's own node left out."""
+    missing: set[str] = set()
+    for key in node:
+        if key != "hydra" and OmegaConf.is_missing(node, key):
+            missing.add(str(key))
+        elif key != "hydra" and OmegaConf.is_config(node[key]):
+            missing |= OmegaConf.missing_keys(node[key])
+    return missing
 
 
 def reference(hydra: Any) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, UnknownNameError
 
@@ -38,7 +37,7 @@ def group_names(extra_dir: str | None = None) -> list[str]:
 def groups_text(config_name: str = "train") -> str:
     """Returns a line for each config group that a command's config composes, with its choices."""
     path = conf_dir() / f"{config_name}.yaml"  # a config of the user's own is somewhere else
-    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"] if path.is_file() else []
+    defaults = load(path)["defaults"] if path.is_file() else []
     chosen = {group for entry in defaults if isinstance(entry, dict) for group in entry} - {"hydra"}
     groups = sorted(chosen) or group_names()
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
@@ -122,12 +121,12 @@ def _lines_of(key: Key) -> list[str]:
 
 def shipped_train() -> dict[str, Any]:
     """Returns conf/train.yaml as it is written."""
-    return yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    return load(conf_dir() / "train.yaml")
 
 
 def own_keys(group: str, choice: str) -> dict[str, Any]:
     """Returns the keys of a shipped choice of a group, without its defaults list."""
-    content = yaml.safe_load((conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    content = load(conf_dir() / group / f"{choice}.yaml")
     return {key: value for key, value in content.items() if key != "defaults"}
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Collection
 from functools import cache
 
-import yaml
-
 from regraft.config.groups import group_choices, group_names, shipped_train
 from regraft.config.nested import leaves
+from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 
 UNCONFIGURED = ("experiment", "fitting", "sweep")
@@ -91,6 +90,6 @@ def shipped_keys() -> list[str]:
     for group in group_names():
         if group not in UNCONFIGURED:
             for path in (conf_dir() / group).glob("*.yaml"):
-                content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+                content = load(path) or {}
                 found |= {*leaves(content, "" if group in content else f"{group}.")}  # of the package _global_
     return sorted(key for key in found if not key.endswith((".defaults", "._target_")))

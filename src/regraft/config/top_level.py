@@ -6,13 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
 from regraft.config.meant import keys_meant, keys_of_command_meant
+from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 
@@ -28,7 +28,6 @@ def top_level_errors(
     own, sections = shipped_train(), chosen_groups()
     del own["defaults"]
     known = sections | set(own)
-    text = OmegaConf.to_yaml(node, resolve=False)
     inner = [f"{name}.{key}" for name, section in config.items() if isinstance(section, Mapping) for key in section]
     for key in sorted(set(config) - known):
         if key == "experiment":
@@ -40,7 +39,7 @@ def top_level_errors(
                 )
             )
         # A value that others refer to is in use.
-        elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
+        elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", OmegaConf.to_yaml(node, resolve=False)):
             allowed = sorted(known | set(group_names(config_dir)))
             meant = [*keys_meant(key), *keys_of_command_meant(key, allowed)]
             errors.append(UnknownNameError(key, "key", key, allowed, inner, list(dict.fromkeys(meant))))
@@ -79,7 +78,7 @@ def require_known_keys(
         config: resolved.
         config_name: the command's YAML, whose own keys aren't those of a training.
     """
-    own = set(yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))) - chosen_groups()
+    own = set(load(conf_dir() / f"{config_name}.yaml")) - chosen_groups()
     errors, _ = top_level_errors({key: config[key] for key in config if key not in own}, node, config_dir)
     if errors:
         raise ConfigErrors(errors)
