@@ -94,7 +94,7 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     """Returns why a candidate was chosen, a sentence."""
     score = best.score
     if score is None:
-        return f"Best: {best.choice.name}, the only one that there was time for."
+        return f"Best: {best.choice.name}, the only one that there was time to compare."
     num_compared = sum(each.score is not None for each in tried)
     task, nouns = score.task, best.choice.spec.nouns
     estimate = "leave-one-group-out" if score.is_grouped else "leave-one-out"
@@ -102,7 +102,7 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {nouns}"
     tuned = "" if best.tuned_with is None else f" Fine-tuning it gained more than chance on {nouns} that were held out."
     if num_compared == 1:
-        only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
+        only = "the only one that was compared" if len(tried) > 1 else "the only candidate"
         return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"
     return f"Best of {num_compared}: {best.choice.name} ({figures}).{tuned}"
 

@@ -68,6 +68,20 @@ def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, 
     assert re.fullmatch(r"regraft: time: got 50; 60 s have passed without a run\. Give at least time=\d+\.\n", err)
 
 
+@pytest.mark.parametrize(("passed", "least"), [(0.2, None), (2.7, 41)])
+def test_a_budget_that_the_start_alone_makes_hopeless_is_refused_before_anything_is_imported(
+    passed, least, capsys, monkeypatch
+):
+    monkeypatch.setattr(auto, "seconds_since_start", lambda: passed)
+    monkeypatch.setattr(auto, "_found", killed)
+    if least is None:
+        with pytest.raises(Killed):
+            regraft.auto([*WORDS[1:], "time=5"])
+    else:
+        _, _, err = run_main([*WORDS, "time=5"], capsys)
+        assert err == f"regraft: time: got 5; 3 s have passed without a run. Give at least time={least}.\n"
+
+
 def test_a_run_that_is_not_whole_when_the_time_is_over_is_removed(tmp_path, monkeypatch):
     def stop(words: list[str], *_: object, **more: object) -> None:
         (folder,) = (Path(value_of("hydra.run.dir", [word])) for word in words if word.startswith("hydra.run.dir"))

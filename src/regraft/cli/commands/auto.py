@@ -40,6 +40,11 @@ _NOT_OF_RESULTS = (
     "report",
 )
 _LEAST_SECONDS = 5
+_SHARE_OF_CONFIG = 0.08
+"""What comes before torch is imported, during which nothing ends the command, has this share of what comes before a
+first run; all of it takes 5.4 CPU seconds for a small data set."""
+_HOPELESS = 3.0
+"""Times the budget, beyond which what has been measured by then says that it is too small; the first files are slow."""
 
 
 @dataclass
@@ -47,19 +52,25 @@ class _Clock:
     """The time of a search.
 
     Attributes:
-        share_done: of what has to be done before there is a first run; measured in CPU seconds, of which a small data
-            set takes 5.4.
+        share_done: of what has to be done before there is a first run.
     """
 
     budget: float
-    share_done: float = 0.2
+    share_done: float = _SHARE_OF_CONFIG
 
     def passed(self) -> float:
         return seconds_since_start()
 
-    def least(self) -> int:
-        """Returns the budget with which there would be a run, by what has been done in the time so far."""
-        return math.ceil(max(SAFETY * self.passed() / self.share_done, self.budget) + CLOSING_SECONDS)
+    @property
+    def expected(self) -> float:
+        """The seconds after which there would be a run, by what has been done in the time so far."""
+        return self.passed() / self.share_done
+
+    def too_small(self) -> ConfigError:
+        """Returns the error that the budget is too small, which names one that isn't."""
+        least = math.ceil(max(SAFETY * self.expected, self.budget) + CLOSING_SECONDS)
+        reason = f"{self.passed():.0f} s have passed without a run"
+        return ConfigError("time", reason, got=self.budget, fix=f"Give at least time={least}.")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -110,14 +121,15 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
     clock = _Clock(math.inf if config["trials"] else config["time"])
+    if clock.expected > _HOPELESS * clock.budget:
+        raise clock.too_small()
+    clock.share_done = 0.2  # while torch is imported
     with contextlib.ExitStack() as opened:
         try:
             with time_limit(clock.budget - clock.passed() - CLOSING_SECONDS):
                 found = _found(command, config, clock, continued, opened)
         except TimeOver:
-            reason = f"{clock.passed():.0f} s have passed without a run"
-            fix = f"Give at least time={clock.least()}."
-            raise ConfigError("time", reason, got=clock.budget, fix=fix) from None
+            raise clock.too_small() from None
         return found.shown(clock)
 
 
