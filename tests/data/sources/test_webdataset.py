@@ -330,7 +330,7 @@ def test_braces_that_are_wrong(tmp_path: Path) -> None:
     shard = f"{tmp_path}/photos-000.tar"
     assert f"it names shards twice: {shard}" in errors_of([shard, shard])[0]
     assert "there is no .tar file in" in errors_of(str(tmp_path.parent))[0]
-    assert "aren't there: nothing.tar" in errors_of("nothing.tar")[0]
+    assert "can't be found: nothing.tar" in errors_of("nothing.tar")[0]
     os.mkfifo(tmp_path / "fifo.tar")
     assert "fifo.tar: it is not a regular file" in errors_of(str(tmp_path / "fifo.tar"))[0]
 
