@@ -77,6 +77,14 @@ def test_names_are_found_without_extension_and_with_backslashes(photos: Path) ->
     assert files(splits.train) == ["photo000.png", "photo001.png", "photo.002.PNG", "photo003.png", "photo004.png"]
 
 
+def test_a_column_of_names_of_files_is_that_of_the_images_whatever_it_is_called(photos: Path) -> None:
+    rows = [(name, f"other_{name}", "ab"[n]) for n, name in enumerate(named(0, 1))]
+    splits = read(table(photos / "a.csv", [(row[0], row[2]) for row in rows], "Datei,label"))
+    assert files(splits.train) == named(0, 1)
+    (message,) = errors_of(table(photos / "b.csv", rows, "before,after,label"))
+    assert "Name it with data.image=COLUMN. The columns: before, after, label." in message
+
+
 @pytest.mark.parametrize("folder", ["images", "Photos", "images_001"])
 def test_a_folder_of_images_beside_the_table_is_searched(
     tmp_path: Path, write_photos: Callable[..., None], folder: str

@@ -27,10 +27,8 @@ def test_numbers_are_told_with_their_unit_and_drawn():
 def test_labels_have_a_row_each_and_no_drawing():
     found = figures_of(kept("multilabel", np.zeros((4, 2))), ("cat", "dog"), {})
     assert found is not None
-    assert (
-        found.sentence("images")
-        == "On 4 test images, of 2 labels: mean average precision 1.000 (95 % interval 1.000 to 1.000), micro F1 1.000."
-    )
+    figures = "mean average precision 1.0000 (95 % interval 1.0000 to 1.0000), micro F1 1.0000"
+    assert found.sentence("images") == f"On 4 test images, of 2 labels: {figures}."
     assert found.rows == [("cat", 2, [1.0] * 5), ("dog", 2, [1.0] * 5)]
     assert found.plots == []
 

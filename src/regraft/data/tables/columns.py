@@ -1,7 +1,7 @@
 """Which column of a table has what: as named, or found by its name where there is no doubt. No torch."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,15 +143,16 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
         except ConfigError as error:
             errors.append(error)
     columns = tuple(name for name in found if name is not None)
-    if not columns and not errors and role == "text":
-        columns = _columns_of_texts(table, given)
+    has_header = not any(map(_FILE_NAME.search, table.columns))
+    if not columns and not errors and has_header:
+        columns = _columns_of(table, given, _are_texts if role == "text" else _are_files)
     if not columns and not errors:
         names = "|".join(_NAMES[role][0])
         if role == "text":
             names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         several_as = f", or several as data.{role}=[A,B]" if role == "text" else ""
         fix = f"Name it with data.{role}=COLUMN{several_as}. The columns: {listed(map(readable, table.columns))}."
-        if any(_FILE_NAME.search(name) for name in table.columns):
+        if not has_header:
             cells = ", and commas between the cells" if len(table.columns) == 1 else ""
             fix = f"Its first line is a row: put a header before it, such as {role},label{cells}."
         if role == "image" and holds_texts(table):
@@ -167,17 +168,23 @@ def holds_texts(table: Table) -> bool:
     return bool(names & texts) and not names & (files - {"id"})
 
 
-def _columns_of_texts(table: Table, given: Given) -> tuple[str, ...]:
-    """Returns the only column whose cells hold several words and mostly differ; none if there are several or none."""
+def _columns_of(table: Table, given: Given, are_inputs: Callable[[Sequence[str]], bool]) -> tuple[str, ...]:
+    """Returns the only column whose cells are inputs; none if there are several or none."""
     labels = [given.label] if isinstance(given.label, str) else given.label or []
     taken = {*labels, given.split, given.group, given.weight, *given.slices}
     names = [name for name in table.columns if name not in taken]
     cells = zip(*first_rows(table, names), strict=True)
-    found = [name for name, column in zip(names, cells, strict=False) if _are_texts(list(map(text_of, column)))]
+    found = [name for name, column in zip(names, cells, strict=False) if are_inputs(list(map(text_of, column)))]
     return tuple(found) if len(found) == 1 else ()
 
 
+def _are_files(cells: Sequence[str]) -> bool:
+    """Whether cells are names of images' files."""
+    return all(map(_FILE_NAME.search, cells))
+
+
 def _are_texts(cells: Sequence[str]) -> bool:
+    """Whether cells hold several words each, and mostly differ."""
     num_words = sum(any(map(str.isalpha, word)) for cell in cells for word in cell.split())
     return num_words >= _MIN_WORDS * len(cells) and len(set(cells)) > len(cells) / 2
 

@@ -99,8 +99,11 @@ class Figures:
 
 
 def figure_text(value: float | None) -> str:
-    """Returns a figure with four digits, zeros included; a dash for None."""
-    return "-" if value is None else f"{value:#.4g}".removesuffix(".")
+    """Returns a figure with four decimals, or with four digits where those say too little or much; a dash for None."""
+    if value is None:
+        return "-"
+    is_share = not value or 0.001 <= abs(value) <= 1
+    return f"{value:.4f}" if is_share else f"{value:#.4g}".removesuffix(".")
 
 
 def figures_of(found: Outputs | None, names: Sequence[str], results: Mapping[str, Any]) -> Figures | None:
