@@ -29,6 +29,7 @@ COMMON = [
     *("data.test_fraction=0.1", "data.batch_size=16", "model=simple_cnn", "model.widths=[8,16,32]", "trainer=cpu"),
     *("trainer.max_epochs=6", "trainer.enable_progress_bar=false"),
     *("logger=csv", "head.dropout=0.3", "callbacks.checkpoint.every_n_steps=3"),
+    "trainer.memory_format=contiguous",  # auto may find another one in each run on a busy machine
 ]
 DIGITS = ["data=digits", "data.fraction=0.2"]
 SHARDS = "shards, crops, 2 workers"

@@ -4,9 +4,11 @@ The first one does what a lone command does until a run can be trained. The othe
 Lightning's own group uses as well, and get the run's config; then each of them trains as a process of that group.
 """
 
+import atexit
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -64,6 +66,7 @@ class Group:
         self._places: list[str] = []
         self._beats: dict[int, tuple[bytes, float]] = {}
         self._looked = 0.0
+        self._meeting: Future[Any] | None = None
         self._has_ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="beats of a group", daemon=True)
 
@@ -83,9 +86,9 @@ class Group:
 
         query = f"env://?rank={self.place.rank}&world_size={self.place.num_processes}"
         # Not here, as torch would wait without an end for a port that another program has.
-        met = _begun(lambda: next(dist.rendezvous(query, timeout=timedelta(seconds=seconds))))
+        self._meeting = _begun(lambda: next(dist.rendezvous(query, timeout=timedelta(seconds=seconds))))
         try:
-            store, _, _ = met.result(seconds + _SECONDS_TO_TELL)
+            store, _, _ = self._meeting.result(seconds + _SECONDS_TO_TELL)
         except Exception as error:
             if self.is_first and isinstance(error, dist.DistNetworkError):
                 reason = " ".join(str(error).split())
@@ -103,6 +106,8 @@ class Group:
         self._has_ended.set()
         if self._beating.ident is not None:
             self._beating.join(_SECONDS_TO_ANSWER)
+        if self._meeting is not None and not self._meeting.done():  # torch can't be told to stop
+            atexit.register(_end_at_once)
 
     def make_process_group(self, device: Any, seconds: float | None) -> None:
         """Makes torch's process group, which Lightning takes over.
@@ -128,11 +133,11 @@ class Group:
             timeout=None if seconds is None else timedelta(seconds=seconds),
         )
         # Not here, as torch would wait for minutes for a process that has failed.
-        made = _begun(make)
-        while not made.done():
-            wait([made], _LONGEST_WAIT)
+        self._meeting = _begun(make)
+        while not self._meeting.done():
+            wait([self._meeting], _LONGEST_WAIT)
             self._require_living()
-        made.result()
+        self._meeting.result()
 
     def _session(self, seconds: float) -> str:
         """Returns a name that only the processes of this start have; the store may have keys of earlier ones."""
@@ -390,6 +395,13 @@ def _begun(function: Callable[[], T]) -> "Future[T]":
 
     threading.Thread(target=call, daemon=True).start()
     return future
+
+
+def _end_at_once() -> None:
+    """Ends a failed process without what C++ does at its end, but shows what is still to be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
 
 
 def _late(place: Place, seconds: float, which: str) -> ConfigError:
