@@ -1,21 +1,26 @@
 """Trainings whose processes hold a part of the weights each, on the CPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.plugins import DoublePrecision, MixedPrecision
+from torch import nn
 
 import regraft
 from helpers.ranks import train_by_ranks
 from helpers.small import without
 from helpers.stopping import assert_same_end, content_of
 from regraft.config import compose
+from regraft.core.image_spec import ImageSpec
+from regraft.core.types import Backbone
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
 from regraft.training.fit.multi_process import num_processes
-from regraft.training.hardware.sharding import ShardedStrategy
+from regraft.training.hardware import sharding
+from regraft.training.hardware.sharding import ShardedModule, ShardedStrategy
 from regraft.training.trainer import build_trainer
 
 BASE = [
@@ -70,6 +75,20 @@ def test_the_trainer_is_lightnings_with_its_processes_in_one_row():
         assert isinstance(trainer.precision_plugin, kind)
         assert isinstance(trainer.strategy.checkpoint_io, CheckpointFiles)
         assert trainer.world_size == 2
+
+
+def test_batchnorms_are_synchronised_before_weights_are_divided(monkeypatch):
+    """On a CPU this is as far as they get: torch has the layer on GPUs alone."""
+    parts = []
+    monkeypatch.setattr(sharding, "fully_shard", lambda part, **options: parts.append(part))
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, rank: None)
+    backbone = Backbone({"only": nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))}, 2, ImageSpec(4))
+    head = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+    module = SimpleNamespace(backbone=backbone, head=head, device_mesh={"data_parallel": None}, _sync_batchnorm=True)
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    ShardedModule.configure_model(module)
+    assert parts == [backbone.stages["only"], module.head, backbone]
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in (backbone.stages["only"][1], module.head[0]))
 
 
 CASES = {
