@@ -95,7 +95,7 @@ def fit_once(
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
     group, again = job.group, "" if checked.refit is None else "again/"
     if group is not None:
-        group.require_same(f"{again}data", {f"{provenance.name_of_data(config['data'])}": parts.data.fingerprint})
+        group.require_same(f"{again}data set", {f"{provenance.name_of_data(config['data'])}": parts.data.fingerprint})
     trainer = parts.trainer
     for callback in trainer.callbacks:
         if isinstance(callback, LastCheckpoint):
