@@ -67,6 +67,7 @@ def test_each_epoch_has_the_same_samples_for_any_number_of_ranks(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on fewer cores
 def test_each_epoch_has_the_same_samples_for_any_number_of_ranks_and_loader_processes(tmp_path: Path) -> None:
     check(images(tmp_path), [(ranks, workers) for ranks in (1, 2, 3) for workers in (1, 4)])
 
