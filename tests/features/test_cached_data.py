@@ -43,7 +43,8 @@ def data(**options) -> FeatureDataModule:
 
 def trainer(*, epoch: int, world_size: int = 1) -> SimpleNamespace:
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    return SimpleNamespace(current_epoch=epoch, world_size=world_size, strategy=strategy)
+    module = SimpleNamespace(backbone=SimpleNamespace(feature_widths={"a": 1, "b": 1, "c": 2}))
+    return SimpleNamespace(current_epoch=epoch, world_size=world_size, strategy=strategy, lightning_module=module)
 
 
 def test_an_epoch_of_the_head_alone_is_one_batch():
@@ -69,7 +70,11 @@ def test_a_phase_without_a_cut_is_given_images():
 def test_features_that_memory_cant_hold_are_read_batch_by_batch(monkeypatch):
     monkeypatch.setattr("regraft.features.datamodule.matrix_limit", lambda device: 79.0)
     assert isinstance(data().train_dataloader(), FeatureBatches)
-    with pytest.raises(ValueError, match="optimizer: it works on all training features at once"):
+    at_once = r"optimizer: it works on all training features at once, .* Use head.stages=\[b,c\], optimizer=adamw, or"
+    with pytest.raises(ValueError, match=at_once):
+        data(is_full_batch=True).train_dataloader()
+    monkeypatch.setattr("regraft.features.datamodule.matrix_limit", lambda device: 39.0)
+    with pytest.raises(ValueError, match=r" Use optimizer=adamw, or a smaller data.fraction\."):
         data(is_full_batch=True).train_dataloader()
     monkeypatch.setattr("regraft.features.datamodule.matrix_limit", lambda device: 80.0)
     assert isinstance(data().train_dataloader(), FeatureEpochs)

@@ -110,14 +110,26 @@ class FeatureDataModule(pl.LightningDataModule):
         if needed <= limit:
             return True
         if self._is_full_batch:
+            fitting = self._stages_that_fit(limit / needed)
+            fewer = f"head.stages=[{','.join(fitting)}], " if fitting else ""
             raise ConfigError(
                 "optimizer",
                 f"it works on all training features at once, {needed:.3g} GB, more than a quarter of memory "
                 f"({limit:.3g} GB)",
-                fix="Use optimizer=adamw, or a smaller data.fraction.",
+                fix=f"Use {fewer}optimizer=adamw, or a smaller data.fraction.",
             )
         log.info("Features: %.3g GB don't fit into memory, so they are read batch by batch.", needed)
         return False
+
+    def _stages_that_fit(self, share: float) -> list[str]:
+        """Returns the stages that the head reads from the last one down, as many as have a share of all features."""
+        assert self.trainer is not None, "Lightning sets the trainer before it requests loaders"
+        widths = dict(self.trainer.lightning_module.backbone.feature_widths)
+        most = share * sum(widths.values())
+        names = list(widths)
+        return next(
+            (names[start:] for start in range(len(names)) if sum(widths[name] for name in names[start:]) <= most), []
+        )
 
     def _depth(self) -> int:
         assert self.trainer is not None, "Lightning sets the trainer before it requests loaders"
