@@ -124,7 +124,8 @@ class FeatureDataModule(pl.LightningDataModule):
     def _stages_that_fit(self, share: float) -> list[str]:
         """Returns the stages that the head reads from the last one down, as many as have a share of all features."""
         assert self.trainer is not None, "Lightning sets the trainer before it requests loaders"
-        widths = dict(self.trainer.lightning_module.backbone.feature_widths)
+        module: Any = self.trainer.lightning_module
+        widths: dict[str, int] = module.backbone.feature_widths
         most = share * sum(widths.values())
         names = list(widths)
         return next(

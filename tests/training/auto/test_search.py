@@ -394,6 +394,24 @@ def test_a_candidate_that_is_not_better_than_the_first_run_by_a_standard_error_d
     assert "is better by more than chance" in bench.reasons()["c"]
 
 
+@pytest.mark.parametrize(("budget", "best"), [(60, "c"), (26, "a")])
+def test_what_there_was_no_time_to_compare_is_looked_at_again_if_the_time_is_not_needed(monkeypatch, budget, best):
+    usual = Search._try
+
+    def postponing_c(search: Search, choice: Choice, *words: object) -> None:
+        if choice.model == "c":
+            search.tried.append(Tried(choice))
+            search.tried[-1].stop("there was no time to compare it", is_open=True)
+        else:
+            usual(search, choice, *words)
+
+    monkeypatch.setattr(Search, "_try", postponing_c)
+    bench = Bench(budget, monkeypatch, a=(1.0, 0.01), b=(0.5, 0.01), c=(3.0, 0.01))
+    assert bench.run().choice.model == bench.runs[-1][0] == best
+    assert bench.reasons()["c"] == (None if best == "c" else "there was no time to compare it")
+    assert bench.clock.now <= budget
+
+
 def test_a_candidate_that_was_not_compared_on_all_images_does_not_replace_the_first_run(monkeypatch):
     bench = Bench(42, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.03))
     usual = bench.make

@@ -69,16 +69,21 @@ class Measurement:
         """Returns a candidate, None if it can't be used."""
         tried = Tried(choice)
         self.tried.append(tried)
+        return tried if self._is_built(tried) else None
+
+    def _is_built(self, tried: Tried) -> bool:
+        """Builds a candidate; returns whether it can be used."""
         started = time.perf_counter()
         try:
-            tried.candidate = self._make(choice)
+            tried.candidate = self._make(tried.choice)
         except MISTAKES as error:
             tried.stop(" ".join(each.text for each in errors_in(error)))
-            return None
-        tried.seconds, tried.longest = time.perf_counter() - started, tried.candidate.longest
+            return False
+        seconds = time.perf_counter() - started
+        tried.seconds, tried.longest = tried.seconds + seconds, tried.candidate.longest
         # The first one imports what the others find imported.
-        self._build_seconds = min(tried.seconds, self._build_seconds or tried.seconds)
-        return tried
+        self._build_seconds = min(seconds, self._build_seconds or seconds)
+        return True
 
     def _score(self, tried: Tried, size: int, *, is_last: bool = False) -> bool:
         """Scores a candidate on the first images; returns whether there was time for it and it could be scored.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from regraft.core.time_limit import TimeOver
@@ -89,7 +90,27 @@ class Search(Baseline):
             elif not self._compute(leader, self._order[:size]):
                 break
             self._keep(leader, size)
-        return self._finish(leader)
+        return self._finish(self._after_second_looks(leader))
+
+    def _after_second_looks(self, leader: Tried) -> Tried:
+        """Returns the best candidate once the time that was kept for a run of another one is used.
+
+        As long as the best one is the baseline, which has its run, those are compared that there was no time for.
+        """
+        size = len(self._order)
+        for each in sorted((each for each in self.tried if each.is_open), key=lambda each: each.loss):
+            guess = replace(self._guess(each.choice, leader, num_fits=2), num_missing=size - each.num_images)
+            if leader is not self._baseline or guess.reserve > self._left():
+                break
+            if leader.num_images < size and not self._score(leader, size):
+                break
+            reason = each.reason
+            if self._is_built(each):
+                each.reason, each.is_open = None, False
+                if self._cost(each).reserve > self._left() or not self._score(each, size):
+                    each.stop(reason or "")
+                leader = self._compare(size)
+        return leader
 
     def _reserve(self, leader: Tried) -> float:
         """Returns what has to be left for the run of the best candidate so far."""
@@ -137,7 +158,7 @@ class Search(Baseline):
         chosen = affordable([self._seconds_of_steps(each, sizes) for each in others], available)
         for index, each in enumerate(others):
             if index not in chosen:
-                each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")
+                each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}", is_open=True)
         for each in [*kept, *(each for each in others if each.candidate is not None)]:
             if not self._score(each, sizes[0]) and each not in kept:
                 each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")

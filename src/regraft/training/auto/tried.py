@@ -18,6 +18,7 @@ class Tried:
         seconds: spent on it.
         reason: why it isn't taken along; None for the best one.
         is_too_slow: whether that is because there isn't the time for a run of it.
+        is_open: whether it is because there wasn't the time to compare it with those that are as good so far.
         longest: see `Candidate`.
         has_run: whether it has the run that the other candidates have to beat.
         tuned_with: what `regraft train` takes for its fine-tuned run; None if that isn't the best.
@@ -31,6 +32,7 @@ class Tried:
     seconds: float = 0.0
     reason: str | None = None
     is_too_slow: bool = False
+    is_open: bool = False
     longest: int | None = None
     has_run: bool = False
     tuned_with: list[str] | None = None
@@ -63,6 +65,6 @@ class Tried:
         """Returns a reason to leave out one of two choices that are the same, in favour of the other."""
         return f"the same as {other.name}, as no {other.spec.kind} has more than {self.longest} {other.spec.size_unit}"
 
-    def stop(self, reason: str, *, is_too_slow: bool = False) -> None:
+    def stop(self, reason: str, *, is_too_slow: bool = False, is_open: bool = False) -> None:
         """Leaves the candidate out from now on, and frees its backbone."""
-        self.reason, self.candidate, self.is_too_slow = reason, None, is_too_slow
+        self.reason, self.candidate, self.is_too_slow, self.is_open = reason, None, is_too_slow, is_open
