@@ -19,7 +19,10 @@ _INPUTS = {"image": "regraft.data.images.inputs:ImageInputs", "text": "regraft.d
 PIXEL_OPTIONS = ("background", "value_range", "cache")
 """Options of `DataModule` that the configs of other data than images lack."""
 
-_OF_TEXTS = "Use a model of texts, such as model=minilm."
+_FIXES = {
+    "image": "Use a model of images, such as model=efficientnet_lite0.",
+    "text": "Use a model of texts, such as model=minilm.",
+}
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def require_kind(prepared: PreparedData, inputs: Inputs) -> None:
     """Raises ConfigError if the samples aren't of the kind that the backbone takes."""
     found, expected = prepared.splits.train.kind, inputs.kind
     if found != expected:
-        fix = _OF_TEXTS if found == "text" else "Use a model of images."
-        raise ConfigError("model", f"it takes {expected}s, and the data holds {found}s", fix=fix)
+        raise ConfigError("model", f"it takes {expected}s, and the data holds {found}s", fix=_FIXES[found])
 
 
 def inputs_of(prepared: PreparedData, spec: InputSpec, options: InputOptions) -> Inputs:

@@ -80,7 +80,7 @@ def test_what_isnt_a_folder_of_texts(tmp_path: Path) -> None:
         read(tmp_path / "none")
     write(tmp_path, a__1="x", b__1="y")
     (tmp_path / "b" / "1.txt").rename(tmp_path / "b" / "1.png")
-    with pytest.raises(ConfigErrors, match=r"no text in class folder .*b; text extensions: md, text, txt"):
+    with pytest.raises(ConfigErrors, match=r"no text .*b; text extensions: md, text, txt.* are data=folder"):
         read(tmp_path)
     with pytest.raises(ConfigError, match=r"data.encoding: got 'utf-9'"):
         read(tmp_path, encoding="utf-9")

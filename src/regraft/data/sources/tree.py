@@ -22,6 +22,7 @@ _MOST_READ = 1_000
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _START = re.compile(r"[^\W\d_]+")
 _WITHOUT_CLASSES = " Add them, remove the folder, or name the other splits alone, as in data.splits.train={}."
+_USUAL_IMAGES = (".jpg", ".jpeg", ".png")
 _OF_LAYOUT = frozenset(
     {
         *("no_train", "no_classes", "split_twice", "split_and_class", "split_or_class", "split_in_doubt"),
@@ -166,6 +167,8 @@ def class_errors(tree: Tree) -> Iterator[Finding]:
             sentence += f" What is there: {tree.kinds_of(others)}."
         if noun == "image" and any(path.endswith(".txt") for path in tree.apart["other"]):
             sentence += " Folders of texts are data=text_folder."
+        if noun == "text" and any(path.lower().endswith(_USUAL_IMAGES) for path in tree.apart["other"]):
+            sentence += " Folders of images are data=folder."
         yield Finding("empty_class", "error", sentence, items_of(paths))
     for split in tree.classes if tree.classes.get("train") else ():
         unknown = sorted(tree.classes[split].keys() - tree.classes["train"].keys())

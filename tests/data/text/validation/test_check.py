@@ -74,7 +74,9 @@ def test_odd_texts_are_listed() -> None:
     (long,) = items(found, "long_texts")
     assert long.endswith("... (train 25; 400 words)")
     (finding,) = [each for each in found.findings if each.code == "long_texts"]
-    assert "4% more than 128, 4% more than 256, 4% more than 512 tokens; the longest has 400 words" in finding.sentence
+    assert (
+        "4 % more than 128, 4 % more than 256, 4 % more than 512 tokens; the longest has 400 words" in finding.sentence
+    )
 
 
 def test_a_training_warns_of_classes_and_copies() -> None:

@@ -125,7 +125,7 @@ def length_findings(samples: CheckedTexts) -> Iterator[Finding]:
     """Yields the finding about texts that models with usual lengths would cut off."""
     num_words = np.array([len(text.split()) for text in samples.texts])
     shares = {length: float((num_words * TOKENS_A_WORD > length).mean()) for length in LENGTHS}
-    shown = [f"{share:.0%} more than {length}" for length, share in shares.items() if share >= MIN_SHARE]
+    shown = [f"{100 * share:.0f} % more than {length}" for length, share in shares.items() if share >= MIN_SHARE]
     if shown:
         longest = int(num_words.max())
         sentence = (

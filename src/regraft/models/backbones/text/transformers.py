@@ -153,7 +153,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _input_spec(folder: Path, model: Any, max_length: int | None, name: str) -> TextSpec:
     """Returns the spec with the tokenizer of a folder."""
     if not any(file for pattern in _VOCABULARIES for file in folder.glob(pattern)):  # the library makes an empty one
-        raise MissingFileError("model.name", f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)}.")
+        reason = f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)}"
+        raise MissingFileError("model.name", reason, fix="Save it there with its `save_pretrained`.")
     try:
         with library.quiet():
             tokenizer = library.transformers().AutoTokenizer.from_pretrained(
@@ -166,8 +167,9 @@ def _input_spec(folder: Path, model: Any, max_length: int | None, name: str) -> 
         raise ConfigError("model.name", reason) from error
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= model.config.vocab_size:
-        reason = f"the tokenizer of {name} is another model's: it has token {largest:,} of {model.config.vocab_size:,}"
-        raise ConfigError("model.name", reason)
+        has = f"it has a token {largest:,}, and the model has {model.config.vocab_size:,} of them"
+        reason = f"the tokenizer of {name} is another model's: {has}"
+        raise ConfigError("model.name", reason, fix="Save the model's own tokenizer there.")
     most = _num_positions(model)
     length = min(_MAX_LENGTH, most or _MAX_LENGTH) if max_length is None else max_length
     allowed = "1 or more" if most is None else f"1 to {most}, as many as {name} has positions for"
