@@ -152,6 +152,11 @@ def test_rows_that_cannot_be_read_keep_their_place():
         (lambda: Path("t.csv").write_text("a,b\n1,2\n"), {}, r"^column: t\.csv has no column called text, sentence"),
         (lambda: Path("t.csv").write_text("text,b\nx,2\n"), {"columns": ["body"]}, r"^column: .*body.*text, b"),
         (lambda: Path("t.csv").write_bytes(b""), {}, r"^input: t\.csv is empty"),
+        (
+            lambda: Path("t.csv").write_text("text\nx\n", "utf-16"),
+            {},
+            r"^input: .*UTF-16\. Save it in .*, utf-8\.$",
+        ),
     ],
 )
 def test_what_has_no_texts_is_a_sentence(make, options, message):

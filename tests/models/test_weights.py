@@ -172,5 +172,5 @@ def test_a_host_that_cant_be_reached_is_said_with_the_choices_without_it(monkeyp
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    with pytest.raises(ConnectionError, match=r"the weights of x \(Name or service not known\); .*=PATH"):
+    with pytest.raises(ConnectionError, match=r"the weights of x \(Name or service not known\)\. .*=PATH"):
         require_reachable("https://example.org", "the weights of x")

@@ -81,7 +81,7 @@ def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
     caplog.set_level(logging.INFO)
     before = mixed.last_ckpt.read_bytes()
     regraft.train([f"ckpt_path={mixed.path}"])
-    assert "has finished, after 1 epochs and 1 steps; nothing is left to do.\n" in caplog.text
+    assert "has finished (epochs: 1, steps: 1); nothing is left to do.\n" in caplog.text
     assert "because of" not in caplog.text
     assert mixed.last_ckpt.read_bytes() == before
 

@@ -95,6 +95,10 @@ class MissingFileError(ConfigError, FileNotFoundError):
     """A key names a file or a folder that isn't there."""
 
 
+class UnreachableError(ConfigError, ConnectionError):
+    """A key names what has to be downloaded, and its host can't be reached."""
+
+
 class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
     """All mistakes of one command, at least one; equal ones count once."""
 

@@ -8,23 +8,24 @@ from regraft.data.class_counts import Counts
 from regraft.data.findings import Finding, Item
 from regraft.data.sources.base import Splits
 from regraft.data.tables.faults import fix_of
+from regraft.data.text.files import FAULTS
 from regraft.tasks import task_of
 
 
 def skipped_findings(splits: Splits) -> list[Finding]:
     """Returns what a source has left out as errors, one for each reason."""
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for path, reason in splits.skipped.items():
-        by_reason[reason.partition(" (")[0]].append(path)
-    return [
-        Finding(
-            "unusable",
-            "error",
-            f"Rows that can't be used: {reason}. {fix_of(reason)}, or leave them out with data.on_error=skip.",
-            tuple(Item((path,), splits.skipped[path]) for path in paths),
-        )
-        for reason, paths in by_reason.items()
-    ]
+    by_reason: dict[str, list[Item]] = defaultdict(list)
+    for path, said in splits.skipped.items():
+        reason, _, detail = said.partition(" (")
+        by_reason[reason].append(Item((path,), detail.removesuffix(")")))
+    return [Finding("unusable", "error", _unusable(reason), tuple(items)) for reason, items in by_reason.items()]
+
+
+def _unusable(reason: str) -> str:
+    of_files = next((fix for _, what, fix in FAULTS.values() if what == reason), None)
+    what, fix = ("Rows", fix_of(reason)) if of_files is None else ("Files", of_files)
+    found = reason if of_files is None else f"they {reason}"
+    return f"{what} that can't be used: {found}. {fix}, or leave them out with data.on_error=skip."
 
 
 def counts_of_splits(splits: Splits) -> Counts:

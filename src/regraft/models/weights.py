@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from regraft.core.atomic import read_json
-from regraft.core.errors import ConfigError, MissingFileError, listed
+from regraft.core.errors import ConfigError, MissingFileError, UnreachableError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.torch_internals import copy_root_version
 from regraft.models.state_dicts import common_prefix, find_state_dicts, is_usual
@@ -179,10 +179,10 @@ def require_reachable(url: str, what: str, choices: str = OFFLINE_CHOICES) -> No
         raise offline_error(what, error, choices) from error
 
 
-def offline_error(what: str, error: BaseException, choices: str = OFFLINE_CHOICES) -> ConnectionError:
+def offline_error(what: str, error: BaseException, choices: str = OFFLINE_CHOICES) -> UnreachableError:
     """Returns the error for weights that can't be downloaded, with the choices without a network."""
     reason = str(getattr(error, "reason", "")) or type(error).__name__
-    return ConnectionError(f"model.weights: can't download {what} ({reason}); without a network {choices}.")
+    return UnreachableError("model.weights", f"can't download {what} ({reason})", fix=f"Without a network {choices}.")
 
 
 def unknown_name_error(source: str, name: str, known: Iterable[str]) -> ValueError:

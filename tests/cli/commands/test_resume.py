@@ -31,7 +31,7 @@ def test_a_finished_run_says_so(run, capsys):
     before = {path: path.read_bytes() for path in run.path.glob("*.json")}
     code, out, err = run_main(["resume", "run=last"], capsys)
     assert (code, err) == (0, "")
-    assert "has finished, after 2 epochs" in out
+    assert "has finished (epochs: 2" in out
     assert "trainer.max_epochs=12" in out
     assert {path: path.read_bytes() for path in run.path.glob("*.json")} == before
 

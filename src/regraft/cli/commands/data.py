@@ -5,6 +5,7 @@ A check shows a table, and writes a JSON file and a page with thumbnails.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,8 @@ def _checked(node: dict[str, Any], trust: Sequence[str]) -> "tuple[Check, OpenIm
     if tree is not None and tree.errors:
         from regraft.data.checked import finished_check
 
-        return finished_check(place, {}, tree.errors, 0, 0, started), _not_an_image
+        check = finished_check(place, {}, tree.errors, 0, 0, started)
+        return replace(check, noun=tree.kind.noun), _not_an_image
     found = source.splits()
     return _OF_KINDS[found.train.kind](place, found, node, started)
 

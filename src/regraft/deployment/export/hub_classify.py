@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 
 class Classifier:
@@ -103,4 +104,7 @@ def table(model: Any, texts: list[str]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    # The head stands apart, and a pooler that the library misses has no part in it.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     sys.stdout.write(table(Classifier(Path(__file__).parent), sys.argv[1:]))

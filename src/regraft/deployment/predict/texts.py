@@ -141,11 +141,15 @@ def _of_line(line: bytes) -> NamedInput | None:
 
 def _of_table(path: Path, data: Mapping[str, Any], columns: Sequence[str] | None) -> FoundInputs:
     """Returns the texts of a table's rows."""
+    encoding = str(data.get("encoding") or "utf-8")
     try:
-        table = open_table(path, str(data.get("encoding") or "utf-8"), None)
+        table = open_table(path, encoding, None)
         named = columns if columns is not None else _columns_of_run(table, data)
         found = inputs_of(table, Given("text", named, label=data.get("label")))
     except ConfigError as error:
+        if error.key == "data.encoding":  # which isn't a key here
+            fix = f"Save it in the encoding of the run's own texts, {encoding}."
+            raise ConfigError("input", error.reason, fix=fix) from error
         raise error.about("column" if error.key == "data.text" else "input") from error
     return FoundInputs(_rows(table, found))
 

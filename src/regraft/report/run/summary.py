@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.config.nested import ABSENT, at
+from regraft.config.quoting import text_of
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import MetricsRow, Record
 from regraft.report.tables.runs import section_name
@@ -106,7 +107,8 @@ def _chosen(record: Record, section: str, keys: Sequence[str]) -> str:
     name = record.choices.get(section) or section_name(record.config, section)
     typed = [key.removeprefix(f"{section}.") for key in record.typed if key.startswith(f"{section}.")]
     values = {key: at(record.config, f"{section}.{key}") for key in dict.fromkeys([*keys, *typed])}
-    given = [f"{key}={value}" for key, value in values.items() if value not in (None, ABSENT, name)]
+    shown = {key: value for key, value in values.items() if value not in (None, ABSENT, name)}
+    given = [f"{key}={value if isinstance(value, str) else text_of(value)}" for key, value in shown.items()]
     return ", ".join(filter(None, [name, *given]))
 
 

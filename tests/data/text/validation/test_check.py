@@ -1,5 +1,6 @@
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,8 +36,18 @@ def items(found: Check, code: str) -> list[str]:
 def test_nothing_is_found_in_plain_texts_but_what_was_left_out() -> None:
     found = check(PLAIN)
     assert [(finding.code, finding.severity) for finding in found.findings] == [("unusable", "error")]
+    assert found.findings[0].sentence == (
+        "Rows that can't be used: no text. Fill them in, or leave them out with data.on_error=skip."
+    )
     assert found.counts == {"train": {"a": 10, "b": 10}}
     assert (found.noun, found.num_samples) == ("text", 21)
+
+
+def test_files_that_cannot_be_used_are_named_with_the_place_and_the_fix() -> None:
+    skipped = {"a/1.txt": "have bytes that don't fit the encoding (line 1: b'(\\xe9)')"}
+    found = check_texts("texts", replace(splits(PLAIN), skipped=skipped), time.perf_counter())
+    assert items(found, "unusable") == ["a/1.txt (line 1: b'(\\xe9)')"]
+    assert "they have bytes that don't fit the encoding. Save them as UTF-8, or" in found.findings[0].sentence
 
 
 def test_a_class_that_is_in_train_alone_is_named() -> None:
