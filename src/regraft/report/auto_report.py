@@ -115,7 +115,8 @@ def _table(tried: Sequence[Tried]) -> Table:
     table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
     task, spec = _task(tried), tried[0].choice.spec
     for heading in ("candidate", spec.nouns, figure_of(task)[0], task.loss_title, f"ms {spec.one}", "s", "why not"):
-        table.add_column(heading, justify="left" if heading in ("candidate", "why not") else "right")
+        is_text = heading in ("candidate", "why not")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "why not")
     for each in tried:
         rate = "" if each.seconds_per_image is None else f"{1000 * each.seconds_per_image:.1f}"
         figures = ["", "", ""]
