@@ -229,10 +229,11 @@ def table(rows: Sequence[Row]) -> str:
         num_usable = sum(row["is_usable"] for row in kills)
         lines += ["", f"Killed{place} {len(kills)} times: a usable run {num_usable} times."]
     lines.append("")
-    grids: dict[str, dict[str, Row]] = defaultdict(dict)
+    begun: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         if row["kind"] == "grid":
-            grids[row["set"]][row["cell"]] = row
+            begun[row["set"]][row["cell"]] = row
+    grids = {name: cells for name, cells in begun.items() if len(cells) == len(MODELS) * len(SIZES)}
     lines += [
         "| set | time, s | grid's best, % | by leave-one-out, % | auto, % | regret | chosen | share of its time |",
         "|---" * 8 + "|",
