@@ -45,6 +45,8 @@ _SHARE_OF_CONFIG = 0.08
 first run; all of it takes 5.4 CPU seconds for a small data set."""
 _HOPELESS = 3.0
 """Times the budget, beyond which what has been measured by then says that it is too small; the first files are slow."""
+_MAX_SHARE_OF_END = 0.1
+"""Of the budget, for its end: from a cold disk the start is slow, and the end isn't."""
 
 
 @dataclass
@@ -60,6 +62,11 @@ class _Clock:
 
     def passed(self) -> float:
         return seconds_since_start()
+
+    @property
+    def closing(self) -> float:
+        """The seconds that the end takes: on a busy machine about as many as what comes before torch is imported."""
+        return max(CLOSING_SECONDS, min(self.passed(), _MAX_SHARE_OF_END * self.budget))
 
     @property
     def expected(self) -> float:
@@ -126,7 +133,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     clock.share_done = 0.2  # while torch is imported
     with contextlib.ExitStack() as opened:
         try:
-            with time_limit(clock.budget - clock.passed() - CLOSING_SECONDS):
+            with time_limit(clock.budget - clock.passed() - clock.closing):
                 found = _found(command, config, clock, continued, opened)
         except TimeOver:
             raise clock.too_small() from None
