@@ -22,7 +22,7 @@ from typing import Any
 from interleaved import parsed, rounds, tell
 from photo_loading import BATCH_SIZE, IMAGE_SIZE, MEAN, NUM_WORKERS, STD, datamodule, our_epochs
 
-NUM_MADE, SHARD_MB, NUM_EPOCHS = 2_000, 10.0, 3
+NUM_MADE, SHARD_MB, NUM_EPOCHS = 400, 10.0, 2
 CROPS = {"crop": "resized", "flip_probability": 0.5}
 CASES: dict[str, Callable[[Path], dict[str, float]]] = {}
 
