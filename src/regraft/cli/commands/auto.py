@@ -65,8 +65,8 @@ class _Clock:
 
     @property
     def closing(self) -> float:
-        """The seconds that the end takes: on a busy machine about as many as what comes before torch is imported."""
-        return max(CLOSING_SECONDS, min(self.passed(), _MAX_SHARE_OF_END * self.budget))
+        """The seconds that the end takes: at most twice as many as what comes before torch is imported."""
+        return max(CLOSING_SECONDS, min(2 * self.passed(), _MAX_SHARE_OF_END * self.budget))
 
     @property
     def expected(self) -> float:
