@@ -84,6 +84,23 @@ def test_a_folder_of_parquet_files_is_streamed_where_it_lies(tmp_path: Path, mon
 
 
 @needs_datasets
+@pytest.mark.parametrize("is_struct", [True, False])
+def test_images_that_parquet_has_as_mere_bytes(
+    is_struct: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    contents = [encoded(photo(number), "JPEG") for number in range(2)]
+    images = [{"bytes": content, "path": "x.jpg"} for content in contents] if is_struct else contents
+    parquet.write_table(pa.table({"photo": images, "label": ["a", "b"]}), tmp_path / "a.parquet")
+    found = HFSource(path=str(tmp_path / "a.parquet")).splits()
+    assert isinstance(found.train, FileImages)
+    assert [found.train.path(index).read_bytes() for index in range(2)] == contents
+
+
+@needs_datasets
 def test_parquet_and_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     made(4, tags=[["a"], ["a", "b"], [], ["b"]]).remove_columns("label").to_parquet(str(tmp_path / "a.parquet"))

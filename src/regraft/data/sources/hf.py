@@ -269,9 +269,17 @@ def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
 
 
 def _images_in(dataset: Any) -> list[str]:
+    """Returns the columns of images: those that are declared so, and bytes, as in Parquet files of other programs."""
     import datasets
 
-    return [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    binary = datasets.Value("binary"), datasets.Value("large_binary")
+    return [
+        column
+        for column, feature in dataset.features.items()
+        if isinstance(feature, datasets.Image)
+        or feature in binary
+        or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"} and feature["bytes"] in binary)
+    ]
 
 
 def _table(name: str, columns: Columns, image: Any) -> DatasetTable:
