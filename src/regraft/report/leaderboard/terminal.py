@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -88,8 +88,7 @@ class _Link:
 
 def _links(board: Leaderboard, folder: Path | None) -> Callable[[RunEntry], _Link]:
     """Returns what makes the links of a run: relative to the page's folder, absolute if it has none."""
-    parents = {entry.name.rpartition("/")[0] for row in board.rows for entry in row.entries}
-    shared = f"{next(iter(parents))}/" if len(parents) == 1 else ""
+    shown = _short_names([[entry.name for entry in row.entries] for row in board.rows])
 
     def address(path: Path) -> str:
         if folder is None:
@@ -98,11 +97,24 @@ def _links(board: Leaderboard, folder: Path | None) -> Callable[[RunEntry], _Lin
 
     def links(entry: RunEntry) -> _Link:
         page = entry.run.path / "report.html"
-        return _Link(
-            entry.name.removeprefix(shared), f"{address(entry.run.path)}/", address(page) if page.is_file() else ""
-        )
+        return _Link(shown[entry.name], f"{address(entry.run.path)}/", address(page) if page.is_file() else "")
 
     return links
+
+
+def _short_names(rows: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Returns the names of runs without the folders that all are in, or that the run before in the row is in."""
+    parents = [PurePosixPath(name).parent.parts for names in rows for name in names]
+    depth = next((place for place, parts in enumerate(zip(*parents, strict=False)) if len({*parts}) > 1), None)
+    depth = min(map(len, parents), default=0) if depth is None else depth
+    shown = {}
+    for names in rows:
+        before = ""
+        for name in names:
+            folder, _, last = name.rpartition("/")
+            shown[name] = last if folder == before else "/".join(PurePosixPath(name).parts[depth:])
+            before = folder
+    return shown
 
 
 def to_html(board: Leaderboard, folder: Path | None = None) -> str:
