@@ -12,6 +12,7 @@ import torch
 
 import regraft
 from helpers.noted_batches import noted
+from helpers.ranks import train_by_ranks
 from helpers.small import without
 from regraft.runs.folder import Run
 
@@ -48,18 +49,28 @@ def largest_difference(one: Run, other: Run) -> float:
     return max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0])
 
 
-@pytest.mark.parametrize(
-    "strategy", [name if name == "gradual" else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
-)
-def test_two_machines_train_as_one_process(strategy):
-    words = [*EXACT, *NOTING, f"freezing={strategy}", *(["freezing.until=conv2"] if strategy == "up_to" else [])]
-    assert two_agents(["train", *words, "data.batch_size=8", "hydra.run.dir=two"]) == [0, 0]
+def assert_trained_as_one_process(words: list[str]) -> None:
+    """Checks the run in the folder `two`, of two processes, against one of a single process."""
     batches = noted([0, 1])
     for rank in (0, 1):
         Path(f"batches-{rank}.csv").unlink()
     one = regraft.train([*words, "data.batch_size=16"])
     assert noted([0]) == batches
     assert largest_difference(one, Run(Path("two").resolve())) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_machines_train_as_one_process(strategy):
+    words = [*EXACT, *NOTING, f"freezing={strategy}", *(["freezing.until=conv2"] if strategy == "up_to" else [])]
+    assert two_agents(["train", *words, "data.batch_size=8", "hydra.run.dir=two"]) == [0, 0]
+    assert_trained_as_one_process(words)
+
+
+def test_two_processes_that_meet_as_those_of_torchrun_do_train_as_one():
+    words = [*EXACT, *NOTING, "freezing=gradual"]
+    train_by_ranks([[*words, "data.batch_size=8", "hydra.run.dir=two"]])
+    assert_trained_as_one_process(words)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 import regraft
 from helpers.small import without
 from regraft.data.sources.digits import DigitsSource
+from regraft.training.preflight import run_length
 from regraft.training.preflight.run_length import open_keys, settled
 
 OPEN = [*without("trainer.max_epochs", "freezing", "data.fraction"), "report=off", "fitting=steps"]
@@ -39,11 +40,12 @@ def test_a_head_alone_takes_300_steps_whatever_the_size_of_the_data(given, num_i
     assert given["trainer"]["max_epochs"] == "auto"
 
 
-def test_a_runs_config_has_the_numbers_and_what_is_given_stays():
+def test_a_runs_config_has_the_numbers_and_what_is_given_stays(monkeypatch):
+    monkeypatch.setattr(run_length, "_STEPS_OF_A_HEAD", 24)  # in place of 300, which take seconds
     run = regraft.train([*OPEN, "freezing=linear_probe", "data.fraction=0.05"])
     num_images = sum(run.results["class_counts"]["train"])
-    assert (num_images, run.config["data"]["batch_size"], run.config["trainer"]["max_epochs"]) == (65, 32, 150)
-    assert run.results["num_steps"] == 300
+    assert (num_images, run.config["data"]["batch_size"], run.config["trainer"]["max_epochs"]) == (65, 32, 12)
+    assert run.results["num_steps"] == 24
     given = regraft.train([*OPEN, "freezing=linear_probe", "data.fraction=0.05", "trainer.max_epochs=2"])
     assert given.results["num_steps"] == 4
 
