@@ -1,22 +1,17 @@
 """What tests share: small runs that are made once, and Hydra's state put back after each test."""
 
-import copy
 import ctypes
-import functools
 import gc
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import regraft
+from helpers.composed_once import compose_shipped_once
 from helpers.small import SMALL
-from regraft.config.hydra_internals import FileConfigSource
-from regraft.config.shipped import conf_dir
 from regraft.runs.folder import Run
 
 # Tiny models: threads cost more than they bring, and tests share the machine.
@@ -32,19 +27,9 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _shipped_configs_are_read_once() -> Iterator[None]:
-    """Reads each file of `conf/` once: reading them is a quarter of composing, and no test changes them."""
-    read, shipped = FileConfigSource.load_config, conf_dir()
-
-    @functools.cache
-    def first_read(path: str) -> Any:
-        return read(FileConfigSource("tests", str(shipped)), path)
-
-    def load_config(self: FileConfigSource, config_path: str) -> Any:
-        return copy.deepcopy(first_read(config_path)) if Path(self.path) == shipped else read(self, config_path)
-
+def _shipped_configs_are_composed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", load_config)
+        compose_shipped_once(patch)
         yield
 
 
