@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.data.images.file_reading.opening import open_bounded, why_undecodable
 from regraft.data.images.samples import ArrayImages, FileImages, Images
 
 _MAX_BYTES = 2**30
@@ -105,11 +106,16 @@ def decode(image: Any, index: int) -> Decoded:
         return _of_pil(image)
     if isinstance(image, str | Path):
         try:
-            with Image.open(image) as opened:
+            content = Path(image).read_bytes()
+        except OSError as error:
+            raise _wrong(index, f"{str(image)!r} can't be read as an image ({error.strerror})") from error
+        try:
+            with open_bounded(content) as opened:
                 opened.load()
                 return _of_pil(opened)
-        except OSError as error:
-            raise _wrong(index, f"{str(image)!r} can't be read as an image ({error})") from error
+        except Exception as error:  # on broken bytes Pillow's plugins raise nearly anything
+            reason = why_undecodable(error, content)
+            raise _wrong(index, f"{str(image)!r} can't be read as an image ({reason})") from error
     if isinstance(image, Tensor):
         array = image.detach().cpu().float().numpy() if image.dtype == torch.bfloat16 else image.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array

@@ -12,7 +12,7 @@ from regraft.data.images.decoding import decode_image
 from regraft.data.images.file_reading import opening
 from regraft.data.images.file_reading.facts import display_image, read_facts
 from regraft.data.images.file_reading.opening import count_scans, open_bounded
-from regraft.data.images.file_reading.problems import CostlyImageError
+from regraft.data.images.file_reading.problems import CostlyImageError, ProgramError
 
 
 def chunks(num: int) -> bytes:
@@ -49,6 +49,37 @@ def test_an_image_that_costs_too_much_is_refused_everywhere(tmp_path: Path) -> N
         display_image(path, 64, PixelFormat())
     facts, detail = read_facts(str(path))
     assert (facts["problem"], "more than 100 scans" in detail) == (b"costly", True)
+
+
+def in_blp(jpeg: bytes, side: int) -> bytes:
+    """Returns a texture in the format BLP around a JPEG, whose first half is its header."""
+    half, start = len(jpeg) // 2, 28 + 128 + 4
+    sizes = [start + half, *[0] * 15, len(jpeg) - half, *[0] * 15]
+    return b"BLP1" + struct.pack("<6I32I", 0, 0, side, side, 0, 0, *sizes) + struct.pack("<I", half) + jpeg
+
+
+def test_scans_inside_a_texture_are_counted() -> None:
+    Image.init()
+    open_bounded(in_blp(encoded(photo(0, 64, 64), "JPEG"), 64)).load()
+    with pytest.raises(CostlyImageError, match="a BLP of 64 x 64 pixels in more than 100 scans"):
+        open_bounded(in_blp(many_scans(400), 64))
+
+
+def in_iptc(content: bytes, side: int) -> bytes:
+    """Returns an IPTC file around another one."""
+
+    def field(record: int, name: int, value: bytes) -> bytes:
+        return bytes([0x1C, record, name]) + struct.pack(">H", len(value)) + value
+
+    size = struct.pack(">H", side)
+    parts = ((60, b"\x01\0"), (20, size), (30, size), (120, b"\5"))
+    return b"".join(field(3, *part) for part in parts) + field(8, 10, content)
+
+
+@pytest.mark.parametrize("content", [many_scans(400), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"])
+def test_what_an_envelope_holds_is_not_opened(content: bytes) -> None:
+    with pytest.raises(ProgramError, match="IPTC"):
+        open_bounded(in_iptc(content, 64))
 
 
 def test_a_few_scans_of_a_vast_image_are_as_many_pixels() -> None:

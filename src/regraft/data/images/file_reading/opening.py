@@ -42,13 +42,14 @@ def open_bounded(content: bytes, seconds: float = MAX_SECONDS) -> Image.Image:
         ProgramError: the file is a program that would have to be run to draw the image.
     """
     image = open_header(io.BytesIO(content), seconds)
-    if image.format in ("JPEG", "MPO"):
+    if image.format in ("JPEG", "MPO", "BLP"):  # BLP may hold a JPEG in two parts
         num_scans = content.count(b"\xff\xda")  # at most as many, and quick to count
-        if _is_too_many(num_scans, image.size):
+        if image.format != "BLP" and _is_too_many(num_scans, image.size):
             num_scans = count_scans(content)
         if _is_too_many(num_scans, image.size):
             count = f"more than {_MAX_SCANS}" if num_scans > _MAX_SCANS else f"{num_scans}"
-            raise CostlyImageError(f"a JPEG of {image.width} x {image.height} pixels in {count} scans")
+            kind = "a BLP" if image.format == "BLP" else "a JPEG"
+            raise CostlyImageError(f"{kind} of {image.width} x {image.height} pixels in {count} scans")
     return image
 
 

@@ -19,7 +19,7 @@ class UnknownRangeError(ValueError):
 
 
 class ProgramError(ValueError):
-    """The file is a program that would have to be run to draw the image."""
+    """The file is, or may hold, a program that would have to be run to draw the image."""
 
 
 class CostlyImageError(ValueError):
@@ -27,9 +27,11 @@ class CostlyImageError(ValueError):
 
 
 def refuse_program(kind: str | None) -> None:
-    """Raises ProgramError for a format (Pillow's name) that Pillow would run with Ghostscript."""
+    """Raises ProgramError for a format (Pillow's name) that Pillow would, or may, run with Ghostscript."""
     if kind == "EPS":
         raise ProgramError(f"it is a program that draws ({kind}), which isn't run")
+    if kind == "IPTC":  # Pillow opens what is inside, whatever it is and however long that takes
+        raise ProgramError("it is an envelope of news agencies (IPTC), which isn't opened. Save the image inside it")
 
 
 PROBLEMS = {
