@@ -7,131 +7,18 @@ from collections.abc import Iterable
 from PIL import Image
 
 from regraft.core.errors import listed
+from regraft.data.images.file_reading.marks import (
+    AT,
+    BRANDS,
+    IN_ZIP,
+    MAGIC,
+    MARKUP,
+    RAW,
+    RAW_AS_TIFF,
+    RAW_AS_VIDEO,
+    RIFF,
+)
 
-_RAW = {
-    b"FUJIFILMCCD-RAW": "a raw photo (RAF)",
-    b"IIRO": "a raw photo (ORF)",
-    b"IIRS": "a raw photo (ORF)",
-    b"MMOR": "a raw photo (ORF)",
-    b"IIU\0": "a raw photo (RW2)",
-    b"FOVb": "a raw photo (X3F)",
-    b"\0MRM": "a raw photo (MRW)",
-    b"II*\0\x10\0\0\0CR": "a raw photo (CR2)",
-}
-_RAW_AS_TIFF, _RAW_AS_VIDEO = "a raw photo (NEF, ARW or DNG)", "a raw photo (CR3)"
-_PICKLE = "a pickle of Python"
-_MAGIC = {
-    **_RAW,
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"BPG\xfb": "BPG",
-    b"qoif": "QOI",
-    b"8BPS": "a Photoshop document (PSD)",
-    b"gimp xcf": "a GIMP image (XCF)",
-    b"v/1\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"DDS ": "a texture (DDS)",
-    b"\xabKTX": "a texture (KTX)",
-    b"\xd7\xcd\xc6\x9a": "a Windows metafile (WMF)",
-    b"AC10": "a CAD drawing (DWG)",
-    b"%PDF": "a PDF",
-    b"%!PS": "PostScript (EPS), a program that isn't run",
-    b"\xc5\xd0\xd3\xc6": "PostScript (EPS), a program that isn't run",
-    b"AT&TFORM": "DjVu",
-    b"{\\rtf": "a text document (RTF)",
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "a document of Office before 2007",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x89HDF": "HDF5",
-    b"CDF\x01": "NetCDF",
-    b"CDF\x02": "NetCDF",
-    b"MATLAB 5.0": "a MATLAB file",
-    b"SIMPLE  =": "an image of astronomy (FITS)",
-    b"NRRD000": "NRRD",
-    b"ObjectType = Image": "MetaImage",
-    b"ZISRAWFILE": "an image of a microscope (CZI)",
-    b"PAR1": "a Parquet table",
-    b"ARROW1": "an Arrow table",
-    b"FEA1": "a Feather table",
-    b"SQLite format 3": "a SQLite database",
-    b"\x0a\x23\xd7\xce": "RecordIO (MXNet)",
-    b"GGUF": "a language model (GGUF)",
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9": "weights of PyTorch",
-    b"\x80\x02": _PICKLE,
-    b"\x80\x03": _PICKLE,
-    b"\x80\x04": _PICKLE,
-    b"\x80\x05": _PICKLE,
-    b"PK\x03\x04": "a zip archive",
-    b"PK\x05\x06": "an empty zip archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
-    b"\x04\x22\x4d\x18": "an LZ4 archive",
-    b"\x1aE\xdf\xa3": "a video (Matroska or WebM)",
-    b"FLV\x01": "a video (FLV)",
-    b"\0\0\x01\xba": "a video (MPEG)",
-    b"\0\0\x01\xb3": "a video (MPEG)",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "a video or sound file (WMV or WMA)",
-    b"ID3": "a sound file (MP3)",
-    b"OggS": "a sound file (Ogg)",
-    b"fLaC": "a sound file (FLAC)",
-    b"#!AMR": "a sound file (AMR)",
-    b"MThd": "a sound file (MIDI)",
-    b"#ROSBAG": "a ROS bag",
-    b"BLENDER": "a Blender scene",
-    b"glTF": "a 3D model (glTF)",
-    b"ply\n": "a 3D model (PLY)",
-    b"MZ": "a program of Windows",
-    b"\x7fELF": "a program of Linux",
-    b"\xca\xfe\xba\xbe": "a program of Java or macOS",
-    b"\0asm": "a program (WebAssembly)",
-    b"L\0\0\0\x01\x14\x02\0": "a shortcut of Windows",
-    b"\0\x05\x16\x07": "metadata of macOS (AppleDouble), not the file itself",
-    b"version https://git-lfs": "a pointer of Git LFS, whose file was never fetched",
-}
-_RIFF = {
-    b"WEBP": "WebP",
-    b"AVI ": "a video (AVI)",
-    b"WAVE": "a sound file (WAV)",
-    b"CDRA": "a CorelDRAW drawing",
-}
-_AT = {
-    128: (b"DICM", "DICOM"),
-    257: (b"ustar", "a tar archive"),
-    344: (b"n+1\0", "NIfTI"),
-    40: (b" EMF", "a metafile (EMF)"),
-    16: (b"\xde\xc0\xef\xbe", "an LMDB database"),
-}
-"""Marks that don't stand at a file's start, by their position."""
-_MARKUP = {
-    b"<!doctype html": "a web page, such as a server's error message",
-    b"<html": "a web page, such as a server's error message",
-    b"<svg": "SVG, a drawing",
-    b"<?xml": "XML",
-}
-_BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-}
-_IN_ZIP = {
-    b".npy": "NumPy arrays (NPZ)",
-    b"data.pkl": "weights of PyTorch",
-    b"[Content_Types].xml": "a document of Office",
-    b"mimetypeapplication/vnd.oasis.opendocument": "a document of OpenOffice",
-    b"mimetypeapplication/x-krita": "a Krita image",
-    b"META-INF/": "a program of Java or Android",
-}
-"""Types of zip archives, by what their first file is called or holds."""
 _IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF", "JPEG 2000")
 NUM_BYTES = 512
 """First bytes of a file that tell its type."""
@@ -142,23 +29,25 @@ def kind_of(content: bytes) -> str:
     """Returns the type of a file by its first bytes: `JPEG`, `HEIC`, `a PDF`; empty if it is unknown."""
     head = content[:NUM_BYTES]
     if head[4:8] == b"ftyp":
-        brands = {_BRANDS.get(head[start : start + 4]) for start in range(8, len(head), 4)}
+        brands = {BRANDS.get(head[start : start + 4]) for start in range(8, len(head), 4)}
         # Files may name both brands; Pillow itself reads those that name AVIF anywhere.
-        other = _RAW_AS_VIDEO if head[8:12] == b"crx " else "a video (MP4 or MOV)"
+        other = RAW_AS_VIDEO if head[8:12] == b"crx " else "a video (MP4 or MOV)"
         return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else other
     if head[:4] == b"RIFF":
-        return _RIFF.get(head[8:12], "")
-    magic, found = next((each for each in _MAGIC.items() if head.startswith(each[0])), (b"", ""))
+        return RIFF.get(head[8:12], "")
+    magic, found = next((each for each in MAGIC.items() if head.startswith(each[0])), (b"", ""))
     if len(magic) < 4 and _is_text(head):  # which may begin with BMW or ID3
         return _text_kind(head)
     if found == "a zip archive":
-        return next((kind for mark, kind in _IN_ZIP.items() if mark in head[30:100]), found)
+        return next((kind for mark, kind in IN_ZIP.items() if mark in head[30:100]), found)
     if found == "TIFF" and _is_raw(head):
-        return _RAW_AS_TIFF
+        return RAW_AS_TIFF
     return (
         found
-        or next((kind for at, (mark, kind) in _AT.items() if head.startswith(mark, at)), "")
+        or next((kind for at, (mark, kind) in AT.items() if head.startswith(mark, at)), "")
         or _length_kind(head)
+        or _packet_kind(head)
+        or _record_kind(head)
         or _text_kind(head)
     )
 
@@ -196,6 +85,28 @@ def _length_kind(head: bytes) -> str:
     return "TFRecord" if masked == int.from_bytes(head[8:12], "little") else ""
 
 
+def _packet_kind(head: bytes) -> str:
+    """Returns the type of a video in packets of 188 bytes, or of 192 with their times; empty for another one."""
+    is_stream = any(head[start::size][:2] == b"GG" for start, size in ((0, 188), (4, 192)))
+    return "a video (MPEG-TS)" if is_stream else ""
+
+
+def _record_kind(head: bytes) -> str:
+    """Returns the type of a file without a mark that begins with a named record; empty for another one."""
+    if len(head) < 8:
+        return ""
+    if head[:1] == b"\x08" and head[2:3] == b"\x12" and _is_name(head[4 : 4 + head[3]]):
+        return "a network (ONNX)"  # the version of its format, then the program that wrote it
+    # A mapping of MessagePack, whose first key is a text.
+    start = 3 if head[0] == 0xDE else 1 if 0x81 <= head[0] <= 0x8F else 0
+    is_key = start and 0xA1 <= head[start] <= 0xBF and _is_name(head[start + 1 : start + head[start] - 159])
+    return "MessagePack" if is_key else ""
+
+
+def _is_name(content: bytes) -> bool:
+    return content.isascii() and content.decode("ascii").isprintable() and len(content) > 1
+
+
 def _crc32c(content: bytes) -> int:
     crc = 0xFFFFFFFF
     for byte in content:
@@ -217,8 +128,8 @@ def _text_kind(head: bytes) -> str:
         return "a file of zero bytes"
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if text.startswith(b"<?xml") and b"<svg" in text:
-        return _MARKUP[b"<svg"]
-    found = next((kind for start, kind in _MARKUP.items() if text.startswith(start)), "")
+        return MARKUP[b"<svg"]
+    found = next((kind for start, kind in MARKUP.items() if text.startswith(start)), "")
     if found or not text or not _is_text(head):
         return found
     if text.startswith((b"{", b"[{", b'["')):
@@ -272,7 +183,7 @@ def is_image(content: bytes) -> bool:
 
 def is_raw_photo(content: bytes) -> bool:
     """Whether a file is what the sensor of a camera has measured, by its first bytes."""
-    return kind_of(content) in (*_RAW.values(), _RAW_AS_TIFF, _RAW_AS_VIDEO)
+    return kind_of(content) in (*RAW.values(), RAW_AS_TIFF, RAW_AS_VIDEO)
 
 
 def is_heic(content: bytes) -> bool:
