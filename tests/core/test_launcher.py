@@ -44,6 +44,16 @@ def test_a_process_alone_has_none():
     assert launcher.is_new(has_ended=False)
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_the_rank_of_another_process_is_refused(name, monkeypatch):
+    monkeypatch.setenv(name, "0")
+    launcher.require_alone()
+    monkeypatch.setenv(name, "1")
+    for check in (launcher.require_alone, launcher.place_in_training):
+        with pytest.raises(ConfigError, match=f"^{name}=1 says .* unset {name}"):
+            check()
+
+
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [

@@ -21,6 +21,8 @@ _PER_NODE, _PER_NODE_OPTION = "SLURM_NTASKS_PER_NODE", "--ntasks-per-node"
 _OF_A_GROUP = (_RUN_ID, *_OF_TORCHRUN, "NODE_RANK", *_OF_SRUN, "SLURM_NTASKS", slurm.NUM_TASKS)
 """Variables by which Lightning, too, takes this process for one of several."""
 _CLOCKS = "torchrun's c10d also loses nodes whose clocks are 15 s apart: set them, or use --rdzv-backend=static."
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Variables of which Lightning takes the first that is set for this process's rank, whatever started it."""
 _UNNAMED = "none"
 """torchrun's `--rdzv-id` where none is given."""
 
@@ -74,6 +76,7 @@ def place_in_training() -> Place | None:
     """
     found = place()
     if found is None:
+        _require_first()
         return None
     if found.launcher == "srun" and _number(_PER_NODE) is None:  # Lightning's environment needs it
         fix = f"Start the tasks with {_PER_NODE_OPTION}={found.num_local}."
@@ -87,9 +90,11 @@ def place_in_training() -> Place | None:
 
 
 def require_alone() -> None:
-    """Raises ConfigError if torchrun or Slurm runs this command several times at once."""
+    """Raises ConfigError if torchrun or Slurm, or something unknown, runs this command several times at once."""
     found = place()
-    if found is not None and not found.is_lone:
+    if found is None:
+        _require_first()
+    elif not found.is_lone:
         started = f"{found.launcher} has started {found.num_processes} processes of this command"
         fix = "Start one; regraft train, resume and fill alone share their work."
         raise ConfigError(None, f"{started}, each of which would do all of it", fix=fix)
@@ -103,6 +108,15 @@ def alone() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def _require_first() -> None:
+    """Raises ConfigError if this process, started alone, has the rank of another one in its environment."""
+    name = next((name for name in _RANKS if name in os.environ), "")
+    if (_number(name) or 0) > 0:
+        reason = f"{name}={os.environ[name]} says that this is one of several processes"
+        fix = f"Start them with one of these, or this one alone: unset {name}."
+        raise ConfigError(None, f"{reason}, which neither torchrun nor srun has started", fix=fix)
 
 
 def _of_srun(num_tasks: int) -> Place:

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,29 @@ def test_processes_wait_for_each_other_as_long_as_it_is_set():
     config = {"trainer": shipped | chosen}
     strategy = build_trainer(config, logger=False, enable_checkpointing=False).strategy
     assert strategy._timeout.total_seconds() == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "match"),
+    [
+        ("[/gloo/buffer.cc:129] Timed out waiting 5000ms for send", ConfigError, "hasn't answered for 5 s"),
+        ("Timed out after 6 seconds waiting for clients. 1/2 clients joined.", ConfigError, "process_timeout"),
+        (
+            "[/gloo/pair.cc:547] Connection closed by peer [127.0.0.1]:4",
+            ConnectionError,
+            "^another process .* has ended",
+        ),
+        ("mat1 and mat2 shapes cannot be multiplied", RuntimeError, "mat1"),
+    ],
+)
+def test_waiting_for_another_process_ends_in_words(said, error, match):
+    with (
+        pytest.raises(error, match=match),
+        multi_process.explaining_silence(ONE | {"devices": 2, "process_timeout": 5}),
+    ):
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match=re.escape(said)), multi_process.explaining_silence(ONE):
+        raise RuntimeError(said)
 
 
 def start_two(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:

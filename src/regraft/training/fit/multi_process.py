@@ -5,10 +5,12 @@ command, sweep included; so the job starts `python -m regraft _join RUN`, which 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
@@ -30,6 +32,9 @@ _OF_A_GROUP = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")
 _PATIENCE_SECONDS = 25
 """More than a process takes to save and end (`callbacks.signals.DEADLINE_SECONDS`), less than schedulers wait: 30 s."""
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
+_TIMED_OUT = re.compile(r"timed?[ -]?out", re.IGNORECASE)
+_GONE = re.compile(r"connection (closed|reset) by peer", re.IGNORECASE)
+"""What torch's stores and gloo say, in errors that have no type of their own."""
 
 
 def num_processes(trainer: dict[str, Any]) -> int:
@@ -70,6 +75,23 @@ def require_startable(trainer: dict[str, Any]) -> None:
         f"srun --nodes={num_nodes} --ntasks-per-node={devices} regraft train ... "
         "On this one alone: trainer.num_nodes=1.",
     )
+
+
+@contextmanager
+def explaining_silence(trainer: dict[str, Any]) -> Iterator[None]:
+    """Turns torch's errors of waiting for another process into ones that say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not needs_processes(trainer):
+            raise
+        if _TIMED_OUT.search(str(error)):
+            reason = f"another process of the run hasn't answered for {trainer['process_timeout']:g} s"
+            fix = "Resume the run, with a longer time if the processes were busy."
+            raise ConfigError("trainer.process_timeout", reason, fix=fix) from error
+        if _GONE.search(str(error)):
+            raise ConnectionError("another process of the run has ended; its own error, if any, is above") from error
+        raise
 
 
 def launch(config: dict[str, Any], run: Run, session: Session) -> None:

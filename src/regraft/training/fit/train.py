@@ -90,7 +90,9 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
                 job = settled(job)
             with nullcontext() if job.group is None else job.group.in_turn("downloads"):
                 job = _ready(job)
-            with matmul_precision(config), naming_the_lost(job.group, run):
+            # Of processes that torchrun or srun has started, their group knows more.
+            waiting = multi_process.explaining_silence(config["trainer"]) if job.group is None else nullcontext()
+            with matmul_precision(config), naming_the_lost(job.group, run), waiting:
                 _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
