@@ -47,3 +47,8 @@ def class_findings(counts: Counts, noun: str = "image") -> list[Finding]:
         )
         found.append(Finding("imbalance", "warning", sentence))
     return found
+
+
+def class_warnings(counts: Counts) -> list[Finding]:
+    """Returns the findings of `class_findings` that don't end a training, whose own sentence says what does."""
+    return [finding for finding in class_findings(counts) if finding.severity != "error"]

@@ -14,6 +14,17 @@ HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Half of a character, as JSON may have it, that doesn't stand for a byte of a file's name."""
 
 
+_ONE = re.compile(r"1(?![\d,.])")
+_OF_ONE = (
+    (re.compile(r"\bThey are\b"), "It is"),
+    (re.compile(r"\bthey are\b"), "it is"),
+    (re.compile(r"\bThey (show|work)\b"), r"It \1s"),
+    (re.compile(r"\bthey (show|point)\b"), r"it \1s"),
+    (re.compile(r"\btheir\b"), "its"),
+    (re.compile(r"\bthem\b"), "it"),
+)
+
+
 @dataclass(frozen=True)
 class Item:
     """A file or folder that a finding is about, or a group of duplicates; paths are relative to the root."""
@@ -50,13 +61,21 @@ class Wording:
 
     def finding(self, code: str, amount: str, items: Sequence[Item], *, is_pictured: bool = False) -> Finding:
         """Returns the finding; `amount` says how many items there are."""
-        sentence = f"{self.what}: {amount}. {self.advice}".strip()
+        advice = of_one(self.advice) if _ONE.match(amount) else self.advice
+        sentence = f"{self.what}: {amount}. {advice}".strip()
         return Finding(code, self.severity, sentence, tuple(items), is_pictured)
 
 
 def doubts_of(sentences: Sequence[str], command: str) -> str:
     """Returns what is said of data before a check of it, which is a command; empty if there is nothing to say."""
     return f"A data check warns: {' '.join(sentences)} `{command}` has the details." if sentences else ""
+
+
+def of_one(advice: str) -> str:
+    """Returns advice on several files as advice on one, `it` instead of `them`."""
+    for pattern, singular in _OF_ONE:
+        advice = pattern.sub(singular, advice)
+    return advice
 
 
 def items_of(paths: Iterable[str]) -> tuple[Item, ...]:

@@ -50,6 +50,7 @@ class PreparedData:
             raise ConfigError("data.shots", reason)
         require_folds(self.folds, self.fold)
         self._is_prepared = False
+        self._found: Splits | None = None
         self._read: tuple[Splits, dict[str, Part]] | None = None
         self._content_hashes: dict[Samples, np.ndarray] = {}
 
@@ -69,9 +70,11 @@ class PreparedData:
         """Reads the source and assigns samples to splits, once."""
         if self._read is not None:
             return
-        splits = self._with_groups(self.source.splits())
-        if splits.doubts:
-            _log.warning("%s", splits.doubts)
+        if self._found is None:  # whoever asks again after a refusal hears its warnings once
+            self._found = self._with_groups(self.source.splits())
+            if self._found.doubts:
+                _log.warning("%s", self._found.doubts)
+        splits = self._found
         task = splits.checked()
         noun = splits.train.kind
         if not splits.class_names:

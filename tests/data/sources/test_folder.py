@@ -261,7 +261,7 @@ def test_a_line_names_what_a_check_would_warn_of(tmp_path: Path, caplog: pytest.
         found = read(root)
     assert caplog.text == ""  # a check of the data has them itself
     assert found.doubts == (
-        "A data check warns: Images outside of the class folders, which are ignored: 1 (stray.png). Move them into a "
+        "A data check warns: Images outside of the class folders, which are ignored: 1 (stray.png). Move it into a "
         "class. 1 image is in several classes, so all but one of its labels are wrong. Keep each in its right class. "
         f"`regraft data check data=folder data.root={root}` has the details."
     )
@@ -468,3 +468,12 @@ def fingerprint_of(source: FolderSource) -> str:
     prepared = PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0)
     prepared.read()
     return prepared.fingerprint
+
+
+def test_classes_may_be_several_levels_further_down(tmp_path):
+    for number, name in enumerate(("animals/cats/lion", "animals/cats/tiger", "plants/trees/oak", "plants/trees/elm")):
+        write(tmp_path / name / "0.png", encoded(photo(number), "PNG"))
+    assert (
+        "Class folders whose images all lie in subfolders, each of which is part of the class: 2"
+        in read(tmp_path).doubts
+    )

@@ -70,14 +70,15 @@ def undecodable(paths: Sequence[str], read: Read) -> dict[str, str]:
 
 def refusal(root: Path, num: int, found: Mapping[str, str], check: str) -> ConfigError:
     """Returns the mistake of files that can't be decoded; see `checked_files`."""
-    fix = f"Replace or remove them, or leave them out with data.on_error=skip; `{check}` shows them all."
+    them, shows = ("it", "more") if len(found) == 1 else ("them", "them all")
+    fix = f"Replace or remove {them}, or leave {them} out with data.on_error=skip; `{check}` shows {shows}."
     return ConfigError("data.root", f"{_count(root, num, found)} can't be decoded: {reasons(found)}", fix=fix)
 
 
 def log_skipped(root: Path, num: int, found: Mapping[str, str]) -> None:
     """Warns of files that are left out."""
-    message = "%s can't be decoded and are left out (data.on_error=skip): %s."
-    _log.warning(message, _count(root, num, found), reasons(found))
+    message = "%s can't be decoded and %s left out (data.on_error=skip): %s."
+    _log.warning(message, _count(root, num, found), "is" if len(found) == 1 else "are", reasons(found))
 
 
 def reasons(found: Mapping[str, str]) -> str:

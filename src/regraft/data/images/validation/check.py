@@ -8,7 +8,7 @@ import numpy as np
 from regraft.core.console import ProgressBar
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.checked import Check, finished_check
-from regraft.data.class_counts import class_findings
+from regraft.data.class_counts import class_findings, class_warnings
 from regraft.data.duplicates import duplicate_findings
 from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
 from regraft.data.images.validation.class_findings import tree_findings
@@ -47,7 +47,7 @@ def warnings_of(tree: Tree, paths: Sequence[str], read: Read, *, has_range: bool
     findings = [
         *tree_findings(tree),
         *file_findings(paths, read.facts, {}, PixelFormat(value_range=(0, 1) if has_range else None), has_items=False),
-        *class_findings(counts_of(samples)),
+        *class_warnings(counts_of(samples)),
         *duplicate_findings(samples),
     ]
     return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -43,7 +43,7 @@ _WORDINGS = {
     "nested_class": Wording(
         "warning",
         "Class folders whose images all lie in subfolders, each of which is part of the class",
-        "If the subfolders are the classes: data.root=THAT_FOLDER, or move them up.",
+        "If the subfolders are the classes: data.root=THAT_FOLDER, or move the subfolders up.",
     ),
     "image_without_extension": Wording(
         "warning",
@@ -62,7 +62,8 @@ _WORDINGS = {
     "names_alike": Wording(
         "warning",
         "Class names that differ in capitals, blanks or the ending of a copy only",
-        "Each is a class of its own here, and on macOS or Windows capitals make no difference. Merge or rename them.",
+        "Each is a class of its own here, and on macOS or Windows capitals make no difference. Merge or rename the "
+        "folders.",
     ),
     "long_name": Wording(
         "warning",
@@ -132,10 +133,18 @@ def _nested_classes(tree: Tree) -> list[Item]:
         for name, paths in classes.items():
             class_folder = tree.class_folders[split][name]
             prefix = len(class_folder) + len(os.sep)
-            below = {"".join(path[prefix:].partition(os.sep)[:2]) for path in paths}
+            inside = [path[prefix:] for path in paths]
+            # A lone folder in a folder says nothing: animals/cats/lion, animals/cats/tiger.
+            while len(below := _firsts(inside)) == 1 and inside[0] not in below:
+                inside = [path.partition(os.sep)[2] for path in inside]
             if len(below) > 1 and all(each.endswith(os.sep) for each in below):
                 nested.append(Item((class_folder,), listed(sorted(each.removesuffix(os.sep) for each in below))))
     return nested
+
+
+def _firsts(paths: Iterable[str]) -> set[str]:
+    """Returns the first part of each path, with the separator if another one follows."""
+    return {"".join(path.partition(os.sep)[:2]) for path in paths}
 
 
 def _leaving_links(tree: Tree) -> list[Item]:

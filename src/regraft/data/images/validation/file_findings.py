@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from regraft.core.pixel_format import PixelFormat
-from regraft.data.findings import Finding, Item, Wording, counted
+from regraft.data.findings import Finding, Item, Wording, counted, of_one
 from regraft.data.images.file_reading.facts import MAX_COLOURS
 from regraft.data.images.file_reading.problems import PROBLEMS
 from regraft.data.images.validation.masks import probable_masks
@@ -95,10 +95,10 @@ def file_findings(
         indices = np.flatnonzero(facts["problem"] == code.encode()).tolist()
         if indices:
             items = tuple(Item((paths[index],), details.get(index, "")) for index in (indices if has_items else ()))
-            sentence = (
-                f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. {problem.fix}; "
-                "data.on_error=skip leaves them out."
-            )
+            advice = f"{problem.fix}; data.on_error=skip leaves them out."
+            if len(indices) == 1:
+                advice = of_one(advice)
+            sentence = f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. {advice}"
             found.append(Finding(code, "error", sentence, items))
     sentences = [] if pixel_format.value_range is not None else low_ranges(facts)
     found += [Finding("low_range", "warning", sentence) for sentence in sentences]

@@ -11,7 +11,7 @@ from regraft.core.console import ProgressBar
 from regraft.core.pixel_format import PixelFormat
 from regraft.data.checked import Check, finished_check
 from regraft.data.checked_splits import counts_of_splits, labels_of_splits, skipped_findings, split_numbers
-from regraft.data.class_counts import class_findings
+from regraft.data.class_counts import class_findings, class_warnings
 from regraft.data.duplicates import duplicate_findings
 from regraft.data.images.file_reading.facts import THUMB
 from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
@@ -61,7 +61,7 @@ def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) 
     shown = PixelFormat(value_range=(0, 1) if has_range else None)
     findings = [
         *file_findings(used, facts, {}, shown, has_items=False),
-        *(class_findings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []),
+        *(class_warnings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []),
         *duplicate_findings(_samples(splits, used, facts["content_hash"], np.zeros((0, THUMB, THUMB), np.uint8))),
     ]
     return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]

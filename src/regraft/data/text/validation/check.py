@@ -49,6 +49,7 @@ def check_texts(place: str, splits: Splits, started: float) -> Check:
 def warnings_of_texts(splits: Splits) -> list[str]:
     """Returns the sentence of each error or warning that takes no time: numbers of classes and exact copies."""
     found = _class_findings(counts_of_splits(splits)) if task_of(splits.task).has_classes else []
+    found = [each for each in found if each.severity != "error"]  # which ends a training in a sentence of its own
     found += duplicate_findings(checked_texts(splits, with_texts=False))
     return [each.sentence for each in found if each.severity != "note"]
 
