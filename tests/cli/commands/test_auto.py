@@ -131,6 +131,7 @@ def test_images_that_are_deleted_during_a_search_are_noticed_and_a_run_is_left(c
         (["time=soon"], "time: got 'soon'; allowed: seconds, 5 or more"),
         (["trials=0"], "trials: got 0; allowed: 1, 2, 3, ..., or null"),
         (["trials=2", "time=60"], "trials: it is given together with time. Give one of the two."),
+        (["hydra.run.dir=mine"], "hydra.run.dir: a search has a folder of its own"),
         (["-m"], "unknown flag '-m'"),
     ],
 )

@@ -39,6 +39,7 @@ _NOT_OF_RESULTS = (
     *("models", "sizes", "candidates", "time", "trials", "output_dir", "trainer", "features", "model", "trust"),
     "report",
 )
+_RUN_DIR = "hydra.run.dir"
 _LEAST_SECONDS = 5
 _SHARE_OF_CONFIG = 0.08
 """What comes before torch is imported, during which nothing ends the command, has this share of what comes before a
@@ -127,6 +128,9 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     overrides, config_dir = command.with_task, command.config_dir
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
+    if _RUN_DIR in map(key_of, overrides):
+        fix = "Choose the folder of all searches with output_dir=PATH, or leave it out."
+        raise ConfigError(_RUN_DIR, "a search has a folder of its own, and each of its runs has one in it", fix=fix)
     clock = _Clock(math.inf if config["trials"] else config["time"])
     if clock.expected > _HOPELESS * clock.budget:
         raise clock.too_small()

@@ -120,7 +120,7 @@ class Search(Baseline):
         """Scores a candidate on the first images, if there is time for that and for its run."""
         available = self._left() - self._reserve(leader)
         if SAFETY * (self._build_seconds + self._run_seconds) > available:
-            self.tried.append(Tried(choice, reason="there was no time to look at it"))
+            self.tried.append(Tried(choice, reason="no time was left to look"))
             return
         smaller = next((each for each in self.tried if each.needs_less_than(choice)), None)
         if smaller is not None:
