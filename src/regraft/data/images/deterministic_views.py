@@ -31,6 +31,7 @@ _CODE = (
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py", "core/pixel_format.py"),
     *("data/images/file_reading/kinds.py", "data/images/file_reading/problems.py", "data/images/transforms/batch.py"),
     *("data/images/transforms/image.py", "data/images/transforms/mixing.py", "data/shards/member.py"),
+    "data/images/file_reading/marks.py",
 )
 
 

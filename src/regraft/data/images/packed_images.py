@@ -26,7 +26,8 @@ from regraft.data.splits import Part
 _CODE = (
     *("data/images/decoded_images.py", "data/images/decoding.py", "data/images/packed_images.py"),
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py", "core/pixel_format.py"),
-    *("data/images/file_reading/kinds.py", "data/images/transforms/image.py", "data/shards/member.py"),
+    *("data/images/file_reading/kinds.py", "data/images/file_reading/marks.py", "data/images/transforms/image.py"),
+    "data/shards/member.py",
 )
 _HEADER_BYTES = 12
 

@@ -50,6 +50,7 @@ _CODE = (
     *("data/shards/index.py", "data/shards/headers.py", "data/images/file_reading/facts.py"),
     *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py"),
     "data/images/file_reading/kinds.py",
+    "data/images/file_reading/marks.py",
     "data/images/file_reading/problems.py",
 )
 
