@@ -144,6 +144,14 @@ def test_a_table_without_a_header_is_one_sentence(tmp_path: Path, content: str, 
     assert said in message
 
 
+def test_rows_of_which_none_fits_the_encoding_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,caf\xe9 au lait\n0,caf\xe9 noir\n1,a caf\xe9\n", encoding="cp1252")
+    (message,) = errors_of(tmp_path / "a.csv")
+    assert "a.csv has no row that can be read: each has bytes that don't fit the encoding. Save the table" in message
+    (message,) = errors_of(tmp_path / "a.csv", encoding="cp1252")
+    assert "Put a line before it that names the columns, such as label,text." in message
+
+
 @pytest.mark.parametrize("header", ["How do you like it on the whole?,Kind", "0,1", "text,0", "Message,good"])
 def test_a_header_of_unusual_names_is_one(tmp_path: Path, header: str) -> None:
     rows = [("very much so indeed", "good"), ("not at all by now", "bad"), ("it is the best", "good")]

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
+from regraft.data.tables.faults import fix_of, reason_of
 from regraft.data.tables.reading import Table, first_rows, text_of
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -20,7 +21,12 @@ def no_header_error(table: Table) -> ConfigError | None:
     if any(column.startswith(_FASTTEXT) for column in table.columns):
         fix = "Write a table with the columns label and text."
         return ConfigError("data.path", f"{name} is in fastText's format, which isn't a table", fix=fix)
-    cells = [list(map(text_of, column)) for column in zip(*first_rows(table, table.columns), strict=True)]
+    rows = first_rows(table, table.columns)
+    kinds: set[str] = set()
+    if not rows and not any(table.rows(table.columns, lambda kind, number, detail: kinds.add(kind))) and kinds:
+        reason = f"{name} has no row that can be read: each has {listed(map(reason_of, sorted(kinds)))}"
+        return ConfigError("data.path", reason, fix=f"{fix_of(reason_of(min(kinds)))}.")
+    cells = [list(map(text_of, column)) for column in zip(*rows, strict=True)]
     of_row = [_is_of_row(*each) for each in zip(table.columns, cells, strict=False)]
     if table.kind != "csv" or len(cells) < 2 or True not in of_row:
         return None
