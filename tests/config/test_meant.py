@@ -11,7 +11,7 @@ from regraft.config.meant import _SYNONYMS, choices_meant, keys_meant, keys_of_c
         *[("bs", "data.batch_size"), ("batch", "data.batch_size"), ("batch-size", "data.batch_size")],
         *[("imgsz", "model.image_size"), ("wd", "optimizer.weight_decay"), ("workers", "data.num_workers")],
         *[("arch", "model"), ("device", "trainer.accelerator"), ("BatchSize", "data.batch_size")],
-        ("drop_path_rate", "model.drop_path"),
+        *[("drop_path_rate", "model.drop_path"), ("trainer.channels_last", "trainer.memory_format")],
     ],
 )
 def test_usual_words_stand_for_keys(word: str, key: str) -> None:

@@ -42,8 +42,10 @@ _SYNONYMS = {
     "trainer.accumulate_grad_batches": "accum accumulate gradient_accumulation gradient_accumulation_steps",
     "trainer.devices": "gpus num_devices num_gpus",
     "trainer.gradient_clip_val": "clip clip_grad grad_clip gradient_clip max_grad_norm",
+    "trainer.matmul_precision": "float32_matmul_precision tf32",
     "trainer.max_epochs": "ep epoch epochs n_epochs num_epochs num_train_epochs",
     "trainer.max_steps": "iterations iters num_steps steps",
+    "trainer.memory_format": "channels_last nhwc",
     "trainer.precision": "amp bf16 fp16 half",
 }
 """What other tools and papers call a key."""
