@@ -90,7 +90,7 @@ def explaining_silence(trainer: dict[str, Any]) -> Iterator[None]:
             fix = "Resume the run, with a longer time if the processes were busy."
             raise ConfigError("trainer.process_timeout", reason, fix=fix) from error
         if _GONE.search(str(error)):
-            raise ConnectionError("another process of the run has ended; its own error, if any, is above") from error
+            raise ConnectionError("another process of the run has ended; its own error, if any, is above.") from error
         raise
 
 
