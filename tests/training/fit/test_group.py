@@ -157,6 +157,18 @@ def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is
             waiting.result(timeout=10)
 
 
+def test_torch_keeps_the_connection_that_has_the_server(monkeypatch):
+    """A second run of the process meets at the server of the first one, which ends with that connection."""
+    given = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *arguments, **options: given.append(options["store"]))
+    (process,) = processes(1)
+    process._store = first = Killable(process._store)
+    first.clone = lambda: Killable(first.store)
+    process.make_process_group(torch.device("cpu"), None)
+    assert given == [first]
+    assert process._store is not first
+
+
 def test_a_process_that_is_killed_before_torch_has_met_it_isnt_waited_for(monkeypatch):
     monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
     monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)

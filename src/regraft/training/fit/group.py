@@ -123,10 +123,12 @@ class Group:
         if dist.is_initialized():  # by the first of two fits
             return
         self.gather("process group", None)
+        # Torch keeps the first one, and so the server of later groups; one that waits answers nothing else.
+        store, self._store = self._store, self._store.clone()
         make = partial(
             dist.init_process_group,
             dist.Backend.default_device_backend_map.get(device.type, "gloo"),
-            store=self._store.clone(),  # as one that waits answers nothing else
+            store=store,
             rank=self.place.rank,
             world_size=self.place.num_processes,
             device_id=None if device.type == "cpu" else device,
