@@ -13,6 +13,7 @@ from regraft.training.plan import checked_job
 SMALL = [
     "data=digits",
     "data.fraction=0.2",
+    "data.batch_size=64",
     "model=simple_cnn",
     "model.image_size=8",
     "freezing=none",
