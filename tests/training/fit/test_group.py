@@ -11,6 +11,7 @@ import torch.distributed as dist
 from regraft.core.errors import ConfigError
 from regraft.core.launcher import Place
 from regraft.training.fit import group as groups
+from regraft.training.fit import signs_of_life
 from regraft.training.fit.group import EndedElsewhereError, Group, together
 from regraft.training.fit.same_config import differences, require_same_config
 
@@ -143,12 +144,12 @@ class Killable:
 
 
 def test_a_process_that_is_killed_isnt_waited_for_and_one_that_works_for_long_is(monkeypatch):
-    monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(signs_of_life, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(signs_of_life, "_SILENT_SECONDS", 0.3)
     first, second = processes(2)
     second._store = Killable(second._store)
     with ThreadPoolExecutor(2) as pool:
-        pool.submit(second._beat)
+        pool.submit(second._signs.give, second._store)
         waiting = pool.submit(first.gather, "stored", True)
         time.sleep(0.6)
         assert not waiting.done()
@@ -170,14 +171,14 @@ def test_torch_keeps_the_connection_that_has_the_server(monkeypatch):
 
 
 def test_a_process_that_is_killed_before_torch_has_met_it_isnt_waited_for(monkeypatch):
-    monkeypatch.setattr(groups, "_BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(groups, "_SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(signs_of_life, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(signs_of_life, "_SILENT_SECONDS", 0.3)
     is_over = threading.Event()
     monkeypatch.setattr(dist, "init_process_group", lambda *arguments, **options: is_over.wait())
     first, second = processes(2)
     first._store, second._store = Killable(first._store), Killable(second._store)
     with ThreadPoolExecutor(2) as pool:
-        pool.submit(second._beat)
+        pool.submit(second._signs.give, second._store)
         pool.submit(second.gather, "process group", None)
         making = pool.submit(first.make_process_group, torch.device("cpu"), None)
         time.sleep(0.1)
@@ -192,10 +193,10 @@ def test_a_group_that_is_closed_has_no_thread_at_the_store():
     process.close()  # before it has connected
     process, _ = processes(2)
     process._store = Killable(process._store)
-    process._beating.start()
+    process._signs.start(process._store)
     process._store.store.wait(["beat/0"])
     process.close()
-    assert not process._beating.is_alive()
+    assert not [each for each in threading.enumerate() if each.name == "signs of life"]
 
 
 def alone(rank, port, monkeypatch):

@@ -163,6 +163,12 @@ def test_waiting_for_another_process_ends_in_words(said, error, match):
         raise RuntimeError(said)
 
 
+def test_waiting_without_a_limit_of_its_own_ends_in_words():
+    endless = ONE | {"devices": 2, "process_timeout": None}
+    with pytest.raises(ConfigError, match="hasn't answered in time"), multi_process.explaining_silence(endless):
+        raise RuntimeError("Timed out waiting 1800000ms for send")
+
+
 def start_two(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
     kept = without("trainer", "freezing", "trainer.max_epochs", "trainer.enable_progress_bar")
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.enable_progress_bar=false"]

@@ -29,14 +29,13 @@ from regraft.core.launcher import Place
 from regraft.core.startup import Preempted
 from regraft.runs.folder import Run
 from regraft.runs.resuming import resume_command
+from regraft.training.fit.signs_of_life import SignsOfLife
 
 _FAILED = "failed"
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 _SECONDS_TO_TELL = 10.0
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_REQUEUE = 15.0
-_BEAT_SECONDS, _SILENT_SECONDS = 5.0, 45.0
-"""How often a process says that it lives, and how long it may say nothing; all end within a minute of one's death."""
 _SECONDS_TO_SEE = 10.0
 """How late a file may be seen that another node has written, on a network's disk."""
 _TOKEN = ".group"
@@ -64,11 +63,8 @@ class Group:
         self._prefix = f"regraft/{next(_numbers)}"
         self._store: Any = None
         self._places: list[str] = []
-        self._beats: dict[int, tuple[bytes, float]] = {}
-        self._looked = 0.0
         self._meeting: Future[Any] | None = None
-        self._has_ended = threading.Event()
-        self._beating = threading.Thread(target=self._beat, name="beats of a group", daemon=True)
+        self._signs = SignsOfLife(place.rank, place.num_processes)
 
     @property
     def is_first(self) -> bool:
@@ -98,14 +94,12 @@ class Group:
             raise _late(self.place, seconds, which) from error
         self._store = dist.PrefixStore(self._prefix, store)
         self._store = dist.PrefixStore(self._session(seconds), self._store)
-        self._beating.start()
+        self._signs.start(self._store)
         self._places = self.gather("here", str(self.place), seconds)
 
     def close(self) -> None:
-        """Ends the signs of life; C++ aborts a process that ends while a thread of its is at the store."""
-        self._has_ended.set()
-        if self._beating.ident is not None:
-            self._beating.join(_SECONDS_TO_ANSWER)
+        """Ends what this process does at the store."""
+        self._signs.stop()
         if self._meeting is not None and not self._meeting.done():  # torch can't be told to stop
             atexit.register(_end_at_once)
 
@@ -276,38 +270,18 @@ class Group:
         except RuntimeError:  # the store is on the first one's node
             return self._places[:1]
 
-    def _beat(self) -> None:
-        """Says every few seconds that this process lives, as long as it does and the store is there."""
-        with suppress(RuntimeError):
-            # A connection of its own: torch's store answers one call of each at a time, and some wait for minutes.
-            store = self._store.clone()
-            for number in itertools.count():
-                store.set(f"beat/{self.place.rank}", str(number))
-                if self._has_ended.wait(_BEAT_SECONDS):
-                    return
-
     def _require_living(self) -> None:
-        """Raises EndedElsewhereError if another process has long said nothing; one that was killed can't say why."""
-        now = time.monotonic()
-        if now - self._looked < _BEAT_SECONDS:
-            return
-        self._looked = now
-        for rank in range(self.place.num_processes):
-            key = f"beat/{rank}"
-            beat = self._store.get(key) if self._store.check([key]) else b""
-            before, since = self._beats.get(rank, (b"", now))
-            if beat != before:
-                self._beats[rank] = beat, now
-            elif beat and now - since > _SILENT_SECONDS:
-                reason = f"the process of rank {rank} hasn't answered for {now - since:.0f} s, so this one ends, too"
-                raise EndedElsewhereError(reason)
+        """Raises EndedElsewhereError if another process has long given no sign of life."""
+        if (silent := self._signs.silent(self._store)) is not None:
+            reason = f"the process of rank {silent[0]} hasn't answered for {silent[1]:.0f} s, so this one ends, too"
+            raise EndedElsewhereError(reason)
 
     def _set(self, key: str, value: Any) -> None:
         with _ended_with_the_first(self.place):
             self._store.set(key, yaml.safe_dump(value))
 
     def _get(self, key: str, seconds: float | None = None) -> Any:
-        wait, started = _FIRST_WAIT, time.monotonic()
+        pause, started = _FIRST_WAIT, time.monotonic()
         with _ended_with_the_first(self.place):
             while not self._store.check([key]):
                 if (failure := self.failure()) is not None:
@@ -315,8 +289,8 @@ class Group:
                 self._require_living()
                 if seconds is not None and time.monotonic() - started > seconds:
                     raise _late(self.place, seconds, f"of rank {key.rpartition('/')[2]}")
-                time.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_WAIT)
             return yaml.safe_load(self._store.get(key))
 
 

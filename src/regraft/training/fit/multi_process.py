@@ -86,7 +86,9 @@ def explaining_silence(trainer: dict[str, Any]) -> Iterator[None]:
         if not needs_processes(trainer):
             raise
         if _TIMED_OUT.search(str(error)):
-            reason = f"another process of the run hasn't answered for {trainer['process_timeout']:g} s"
+            seconds = trainer.get("process_timeout")
+            waited = "in time" if seconds is None else f"for {seconds:g} s"
+            reason = f"another process of the run hasn't answered {waited}"
             fix = "Resume the run, with a longer time if the processes were busy."
             raise ConfigError("trainer.process_timeout", reason, fix=fix) from error
         if _GONE.search(str(error)):
