@@ -459,6 +459,9 @@ def test_names_of_another_case_or_extension_and_a_table_without_a_header(photos:
     assert "There is photo000.png in the place of PHOTO000.jpg: correct the names" in message
     messages = errors_of(table(photos / "a.csv", [("photo001.png", "b")], "photo000.png,a"))
     assert "Its first line is a row: put a header before it, such as image,label." in messages[0]
+    (message,) = errors_of(table(photos / "a.csv", [("photo001.png", "a")], "photo000.png,a"))
+    assert "a.csv has no header: its first line is a row." in message
+    assert "such as image,label." in message
     (photos / "a.csv").write_text("<!DOCTYPE html><html>", encoding="utf-8")
     (message,) = errors_of(photos / "a.csv")
     assert "a.csv is a web page, such as that of a login. Download the table again." in message

@@ -158,6 +158,21 @@ def test_a_header_of_unusual_names_is_one(tmp_path: Path, header: str) -> None:
     assert len(read(table(tmp_path / "a.csv", rows, header)).train) == 3
 
 
+def test_columns_that_pandas_numbers_have_a_header(tmp_path: Path) -> None:
+    rows = [("very much so indeed", 1), ("not at all by now", 0), ("it is the best", 1)]
+    assert len(read(table(tmp_path / "a.csv", rows, "0,1")).train) == 3
+    numbered = [(number, *row) for number, row in enumerate(rows)]
+    assert len(read(table(tmp_path / "b.csv", numbered, ",0,1")).train) == 3
+
+
+def test_a_header_with_the_name_of_a_class_is_taken_if_the_column_of_texts_is_named(tmp_path: Path) -> None:
+    rows = [("buy this now please", "spam"), ("see you then at noon", "ham"), ("win a lot of money", "spam")]
+    path = table(tmp_path / "a.csv", rows, "body_of_mail,spam")
+    (message,) = errors_of(path)
+    assert message.endswith("If it is a header, name the column of the texts: data.text=COLUMN.")
+    assert read(path, text="body_of_mail").class_names == ("ham", "spam")
+
+
 def test_objects_in_place_of_labels_are_one_sentence(tmp_path: Path) -> None:
     for name, label in (("a", '[{"result": "x"}]'), ("b", '{"name": "x"}')):
         (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "some words", "label": {label}}}\n' * 2, encoding="utf-8")

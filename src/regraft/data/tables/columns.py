@@ -129,7 +129,7 @@ def inputs_of(table: Table, given: Given) -> tuple[str, ...]:
 def _no_header_error(table: Table, given: Given) -> ConfigError | None:
     names = {_plain(each) for tiers in _NAMES.values() for tier in tiers for each in tier}
     is_known = given.inputs is not None or not names.isdisjoint(map(_plain, table.columns))
-    return None if is_known else no_header_error(table)
+    return None if is_known else no_header_error(table, given.role)
 
 
 def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[str, ...]:
