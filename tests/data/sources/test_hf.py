@@ -101,6 +101,16 @@ def test_images_that_parquet_has_as_mere_bytes(
 
 
 @needs_datasets
+def test_bytes_beside_declared_images_or_texts_are_something_else(tmp_path: Path) -> None:
+    hashes = [bytes([number]) * 16 for number in range(4)]
+    made(4, hash=hashes).save_to_disk(str(tmp_path / "images"))
+    assert isinstance(HFSource(path=str(tmp_path / "images")).splits().train, FileImages)
+    with_texts = made(4, hash=hashes, text=["a text of words"] * 4).remove_columns("image")
+    with_texts.save_to_disk(str(tmp_path / "texts"))
+    assert isinstance(HFSource(path=str(tmp_path / "texts")).splits().train, Texts)
+
+
+@needs_datasets
 def test_parquet_and_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     made(4, tags=[["a"], ["a", "b"], [], ["b"]]).remove_columns("label").to_parquet(str(tmp_path / "a.parquet"))

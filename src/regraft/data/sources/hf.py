@@ -15,7 +15,7 @@ from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
-from regraft.data.images.file_reading.kinds import kind_of
+from regraft.data.images.file_reading.kinds import is_image, kind_of
 from regraft.data.sources.labelled_table import LabelledTable, RowInputs
 from regraft.data.sources.layout import SPLITS, names_split
 from regraft.data.sources.table import ImageRows, trusted_folders
@@ -101,14 +101,16 @@ class HFSource(LabelledTable):
     @cached_property
     def _tables(self) -> list[tuple[Table, str | None]]:
         """The splits as tables, that of train first."""
-        splits = _splits_of(self._loaded())
-        if self._given.inputs is None and not any(_images_in(dataset) for dataset, _ in splits.values()):
+        splits = {
+            name: (Columns(dataset) if self._parquet is None else StreamedColumns(dataset, self._parquet, name), split)
+            for name, (dataset, split) in _splits_of(self._loaded()).items()
+        }
+        if self._given.inputs is None and not any(_images_in(columns) for columns, _ in splits.values()):
             self._given = replace(self._given, role="text")
         found: list[tuple[Table, str | None]] = []
-        for name, (dataset, split) in splits.items():
-            columns = Columns(dataset) if self._parquet is None else StreamedColumns(dataset, self._parquet, name)
+        for name, (columns, split) in splits.items():
             if self._given.role == "text":
-                table = DatasetTable(Path(name), tuple(dataset.features), "parquet", "utf-8", dataset=columns)
+                table = DatasetTable(Path(name), tuple(columns.dataset.features), "parquet", "utf-8", dataset=columns)
             else:
                 table = _table(name, columns, self._given.inputs)
             found.append((table, split))
@@ -268,32 +270,44 @@ def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
     return found
 
 
-def _images_in(dataset: Any) -> list[str]:
-    """Returns the columns of images: those that are declared so, and bytes, as in Parquet files of other programs."""
+def _images_in(columns: Columns) -> list[str]:
+    """Returns the columns that are declared as images, or else those that begin with the bytes of an image."""
+    import datasets
+
+    found = [name for name, feature in columns.dataset.features.items() if isinstance(feature, datasets.Image)]
+    return found or [name for name in _bytes_in(columns) if is_image(_first_bytes(columns, name))]
+
+
+def _bytes_in(columns: Columns) -> list[str]:
+    """Returns the columns of bytes, as Parquet files of other programs have images, with or without their paths."""
     import datasets
 
     binary = datasets.Value("binary"), datasets.Value("large_binary")
     return [
-        column
-        for column, feature in dataset.features.items()
-        if isinstance(feature, datasets.Image)
-        or feature in binary
+        name
+        for name, feature in columns.dataset.features.items()
+        if feature in binary
         or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"} and feature["bytes"] in binary)
     ]
 
 
+def _first_bytes(columns: Columns, name: str) -> bytes:
+    batch = next(iter(columns.batches([name])), {name: []})
+    contents = (value["bytes"] if isinstance(value, dict) else value for value in batch[name])
+    return next(filter(None, contents), b"")
+
+
 def _table(name: str, columns: Columns, image: Any) -> DatasetTable:
-    dataset = columns.dataset
-    images = _images_in(dataset)
-    if image is not None and image not in images:
-        raise ConfigError("data.image", got=image, allowed=images or "a column of images, of which there is none")
+    images = _images_in(columns)
+    if image is not None and image not in (allowed := [*dict.fromkeys([*images, *_bytes_in(columns)])]):
+        raise ConfigError("data.image", got=image, allowed=allowed or "a column of images, of which there is none")
     if image is None and len(images) != 1:
-        shown = listed(map(readable, dataset.features))
+        shown = listed(map(readable, columns.dataset.features))
         reason = f"it has {len(images)} columns of images, of the columns {shown}"
         raise ConfigError("data.image", reason, fix="Name one." if images else "Cast one to datasets.Image().")
     column = image or images[0]
     folder, files = _written(columns, column)
-    names = tuple(dataset.features)
+    names = tuple(columns.dataset.features)
     return DatasetTable(folder / name, names, "parquet", "utf-8", dataset=columns, image=column, files=files)
 
 
