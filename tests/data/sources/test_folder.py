@@ -11,6 +11,7 @@ from helpers.planted import encoded, photo, write
 from regraft.core.errors import ConfigErrors
 from regraft.data.images.file_reading.read import Index
 from regraft.data.images.samples import FileImages
+from regraft.data.images.validation.class_findings import tree_findings
 from regraft.data.prepared import PreparedData
 from regraft.data.sources import tree
 from regraft.data.sources.base import Splits
@@ -473,7 +474,9 @@ def fingerprint_of(source: FolderSource) -> str:
 def test_classes_may_be_several_levels_further_down(tmp_path):
     for number, name in enumerate(("animals/cats/lion", "animals/cats/tiger", "plants/trees/oak", "plants/trees/elm")):
         write(tmp_path / name / "0.png", encoded(photo(number), "PNG"))
-    assert (
-        "Class folders whose images all lie in subfolders, each of which is part of the class: 2"
-        in read(tmp_path).doubts
-    )
+    source = FolderSource(root=str(tmp_path), on_error="raise", splits={})
+    (found,) = (each for each in tree_findings(source.tree()) if each.code == "nested_class")
+    assert "Class folders whose images all lie in subfolders, each of which is part of the class: 2" in found.sentence
+    assert found.sentence in source.splits().doubts
+    folders = [(item.paths, item.detail) for item in found.items]
+    assert folders == [(("animals/cats",), "lion, tiger"), (("plants/trees",), "elm, oak")]

@@ -131,14 +131,14 @@ def _nested_classes(tree: Tree) -> list[Item]:
     nested = []
     for split, classes in tree.classes.items():
         for name, paths in classes.items():
-            class_folder = tree.class_folders[split][name]
-            prefix = len(class_folder) + len(os.sep)
-            inside = [path[prefix:] for path in paths]
+            folder = tree.class_folders[split][name]
+            inside = [path.removeprefix(folder + os.sep) for path in paths]
             # A lone folder in a folder says nothing: animals/cats/lion, animals/cats/tiger.
             while len(below := _firsts(inside)) == 1 and inside[0] not in below:
+                folder = f"{folder}{os.sep}{below.pop().removesuffix(os.sep)}"
                 inside = [path.partition(os.sep)[2] for path in inside]
             if len(below) > 1 and all(each.endswith(os.sep) for each in below):
-                nested.append(Item((class_folder,), listed(sorted(each.removesuffix(os.sep) for each in below))))
+                nested.append(Item((folder,), listed(sorted(each.removesuffix(os.sep) for each in below))))
     return nested
 
 
