@@ -126,6 +126,10 @@ def test_an_array_of_objects_is_a_table(tmp_path: Path) -> None:
     assert faults == [("not_an_object", 2, "7")]
 
 
+def test_a_single_object_may_have_keys_with_dots(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.jsonl", '{"text": "some words", "user.name": "x"}\n')[0] == [(1, ("some words", "x"))]
+
+
 def test_the_header_within_a_file_is_no_row(tmp_path: Path) -> None:
     rows, faults = read(tmp_path / "a.csv", "f,l\na,x\nf,l\nb,y\n")
     assert [values for _, values in rows] == [("a", "x"), ("b", "y")]

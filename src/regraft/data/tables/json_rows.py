@@ -46,7 +46,7 @@ def _require_rows(path: Path, encoding: str, found: Sequence[dict[str, Any]]) ->
     if all(isinstance(value, dict | list) for value in only.values()):
         reason = f"{name} has a column in each object, as pandas writes JSON by default"
         raise ConfigError("data.path", reason, fix="Use to_json(FILE, orient='records', lines=True).")
-    if any(Path(key).suffix for key in only):
+    if all(Path(key).suffix for key in only):
         fix = 'Write an object a line, such as {"image": "a.jpg", "label": "cat"}.'
         raise ConfigError("data.path", f"{name} is one object, whose keys are files", fix=fix)
 
