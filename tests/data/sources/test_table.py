@@ -104,7 +104,7 @@ def test_names_without_a_folder_are_found_in_any(
     path = table(tmp_path / "a.csv", [("photo000", "a"), ("photo003.png", "b"), ("photo001", "b")])
     with caplog.at_level(logging.INFO):
         assert files(read(path).train) == ["part_1/a/photo000.png", "part_2/photo003.png", "part_1/a/photo001.png"]
-    assert "Files whose folder the table doesn't say are in part_1/a, part_2." in caplog.text
+    assert "Files whose folder the table doesn't say are in part_1/a (2), part_2 (1)." in caplog.text
 
     table(path, [("photo000", "a"), ("photo002", "b")])
     (message,) = errors_of(path)
@@ -114,6 +114,27 @@ def test_names_without_a_folder_are_found_in_any(
     (tmp_path / "part_2").rename(tmp_path / "test")
     (message,) = errors_of(path)  # test has a folder of its own, so that of train may have another image
     assert "1 row of a.csv with files that aren't there: line 3 (photo001)" in message
+
+
+def test_files_that_are_not_where_the_others_are_are_warned_of(
+    tmp_path: Path, write_photos: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photos(tmp_path / "images", 2)
+    write_photos(tmp_path / "masks", 3)
+    path = table(tmp_path / "a.csv", [(f"photo00{number}", "ab"[number % 2]) for number in range(3)])
+    assert files(read(path).train)[2] == "masks/photo002.png"
+    assert "aren't in the folder of the others, but in masks (1)." in caplog.text
+
+
+def test_what_is_not_a_plain_file_is_not_opened_in_other_folders_either(photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "dangling.png").symlink_to(tmp_path / "gone")
+    path = table(tmp_path / "a.csv", [("photo000", "a"), ("photo001", "b"), ("pipe", "a"), ("dangling", "b")])
+    messages = errors_of(path)
+    assert "1 row of a.csv with files that aren't there: line 5 (dangling)" in messages[0]
+    splits = read(path, on_error="skip")
+    assert len(splits.train) == 2
+    assert "photos/pipe.png" in splits.skipped
 
 
 def test_another_folder_that_has_the_files_is_named(photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,8 +76,7 @@ class ImageRows:
         """Returns the images of each split, which are decoded once to check them, and why others are left out."""
         from regraft.data.images.samples import FileImages
 
-        if found_in := set().union(*(finder.found_in for finder in self._finders)):
-            _log.info("Files whose folder the table doesn't say are in %s.", listed(map(readable, sorted(found_in))))
+        self._log_places()
         splits = list(collected.rows)
         paths = [file for split in splits for file in collected.rows[split].inputs]
         closed = {path: why for finder in self._finders for path, why in finder.closed.items()}
@@ -95,6 +95,19 @@ class ImageRows:
             parts[split] = FileImages.from_names(self.root, used, labels, known, columns_of(rows, kept))
             start += len(rows)
         return parts, files.skipped
+
+    def _log_places(self) -> None:
+        """Says in which folders files were found that the table doesn't say; warns if others were where it says."""
+        found_in = sum((finder.found_in for finder in self._finders), Counter[str]())
+        shown = listed(f"{readable(folder)} ({num:,})" for folder, num in sorted(found_in.items()))
+        if found_in and any(finder.num_in_place for finder in self._finders):
+            _log.warning(
+                "Files that aren't in the folder of the others, but in %s. If they are other images of the same names, "
+                "such as masks, leave their rows out.",
+                shown,
+            )
+        elif found_in:
+            _log.info("Files whose folder the table doesn't say are in %s.", shown)
 
     def unlabelled(self, collected: Collected) -> tuple[Path, ...] | None:
         """Returns the files of test images without labels, if there are some."""

@@ -54,7 +54,8 @@ class FileFinder:
         closed_off: folders directly below the root in which names without a folder aren't searched.
 
     Attributes:
-        found_in: folders below the root in which such names were found, relative to it.
+        found_in: the number of files in each folder below the root that were searched there, relative to it.
+        num_in_place: the number of files in `folders`.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class FileFinder:
     ) -> None:
         self._root = root
         self._closed_off = closed_off
-        self.found_in: set[str] = set()
+        self.found_in: Counter[str] = Counter()
+        self.num_in_place = 0
         self._prefix = root.rstrip(os.sep) + os.sep
         self._folders = list(dict.fromkeys(folders))
         self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))
@@ -127,18 +129,22 @@ class FileFinder:
         """
         found, fault = self._find(name)
         if fault != "missing":
+            self.num_in_place += bool(found)
             return found, fault
         slashed = name.replace("\\", "/")
         others = [slashed] if name.isascii() else [slashed, *(unicodedata.normalize(form, slashed) for form in _FORMS)]
         for other in dict.fromkeys(others):
             if other != name and (answer := self._find(other))[1] != "missing":
+                self.num_in_place += bool(answer[0])
                 return answer
         for other in others if "/" not in slashed else ():
             places = self._anywhere.get(other, ())
             if len(places) == 1:
-                self.found_in.add(os.path.dirname(places[0]))  # noqa: PTH120
-                return places[0], ""
-            if places:
+                found, fault = self._at(self._prefix + places[0])
+                if found:
+                    self.found_in[os.path.dirname(found)] += 1  # noqa: PTH120
+                    return found, fault
+            if len(places) > 1:
                 return "", "several_places"
         return "", "missing"
 
