@@ -103,8 +103,9 @@ time.perf_counter = time.process_time
 import torch
 torch.set_num_threads(1)
 import regraft
+from regraft.cli import search_clock
 from regraft.cli.commands import auto
-auto.seconds_since_start, auto.start_clock = time.process_time, lambda *_: None
+search_clock.seconds_since_start, auto.start_clock = time.process_time, lambda *_: None
 try:
     regraft.auto(sys.argv[1:])
 finally:

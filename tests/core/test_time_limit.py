@@ -1,5 +1,6 @@
 import math
 import signal
+import threading
 import time
 
 import pytest
@@ -33,3 +34,16 @@ def test_a_callers_process_is_left_alone(monkeypatch):
     before = signal.getsignal(signal.SIGALRM)
     with time_limit(-1):
         assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_a_block_that_has_ended_when_its_time_is_over_keeps_what_it_did(monkeypatch):
+    class Late(threading.Timer):
+        def cancel(self) -> None:
+            super().cancel()
+            signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(module.threading, "Timer", Late)
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(60):
+        pass
+    assert signal.getsignal(signal.SIGALRM) == before

@@ -1,10 +1,12 @@
 """`regraft auto` makes a run of the best candidate, which a second call finds and a command repeats."""
 
+import contextlib
 import itertools
 import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 
 import regraft
 from helpers.command_line import run_main
+from regraft.cli import search_clock
 from regraft.cli.commands import auto, train
 from regraft.config.quoting import value_of
 from regraft.core.image_spec import ImageSpec
@@ -62,7 +65,7 @@ def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_r
 
 
 def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, monkeypatch):
-    monkeypatch.setattr(auto, "seconds_since_start", lambda: 60.0)
+    monkeypatch.setattr(search_clock, "seconds_since_start", lambda: 60.0)
     code, _, err = run_main([*WORDS, "time=50"], capsys)
     assert code == 1
     assert re.fullmatch(r"regraft: time: got 50; 60 s have passed without a run\. Give at least time=\d+\.\n", err)
@@ -72,14 +75,35 @@ def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, 
 def test_a_budget_that_the_start_alone_makes_hopeless_is_refused_before_anything_is_imported(
     passed, least, capsys, monkeypatch
 ):
-    monkeypatch.setattr(auto, "seconds_since_start", lambda: passed)
-    monkeypatch.setattr(auto, "_found", killed)
+    monkeypatch.setattr(search_clock, "seconds_since_start", lambda: passed)
+    monkeypatch.setattr(auto, "_begun", killed)
     if least is None:
         with pytest.raises(Killed):
             regraft.auto([*WORDS[1:], "time=5"])
     else:
         _, _, err = run_main([*WORDS, "time=5"], capsys)
         assert err == f"regraft: time: got 5; 3 s have passed without a run. Give at least time={least}.\n"
+
+
+def test_the_limit_of_time_ends_before_what_was_found_is_shown(monkeypatch):
+    limits = []
+
+    @contextlib.contextmanager
+    def limit(seconds: float) -> Iterator[None]:
+        limits.append(seconds)
+        yield
+        limits.pop()
+
+    class Begun:
+        def run(self) -> int:
+            return len(limits)
+
+        def shown(self, best: int, clock: search_clock.SearchClock) -> tuple[int, int]:
+            return best, len(limits)
+
+    monkeypatch.setattr(auto, "time_limit", limit)
+    monkeypatch.setattr(auto, "_begun", lambda *_: Begun())
+    assert regraft.auto([*WORDS[1:], "time=60"]) == (1, 0)
 
 
 def test_a_run_that_is_not_whole_when_the_time_is_over_is_removed(tmp_path, monkeypatch):

@@ -5,34 +5,31 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.cli.candidates import UNTESTED, choices, compose_command, of_training
 from regraft.cli.command import Command
+from regraft.cli.search_clock import SearchClock, require_limit
 from regraft.cli.training_command import TrainingCommand, command_of, parse
 from regraft.config.hydra_messages import MISTAKES
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.task_choice import explained_task
-from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
-from regraft.core.startup import (
-    quick_imports,
-    seconds_since_start,
-    start_clock,
-)
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
+from regraft.core.startup import quick_imports, start_clock
 from regraft.core.text import say
 from regraft.core.time_limit import TimeOver, time_limit
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand, resume_search
-from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
 
 if TYPE_CHECKING:
     from regraft.core.console import Console, ProgressBar
     from regraft.training.auto.choice import Choice
     from regraft.training.auto.record import Record
+    from regraft.training.auto.search import Search
     from regraft.training.auto.tried import Tried
 
 _NOT_OF_RESULTS = (
@@ -40,45 +37,6 @@ _NOT_OF_RESULTS = (
     "report",
 )
 _RUN_DIR = "hydra.run.dir"
-_LEAST_SECONDS = 5
-_SHARE_OF_CONFIG = 0.08
-"""What comes before torch is imported, during which nothing ends the command, has this share of what comes before a
-first run; all of it takes 5.4 CPU seconds for a small data set."""
-_HOPELESS = 3.0
-"""Times the budget, beyond which what has been measured by then says that it is too small; the first files are slow."""
-_MAX_SHARE_OF_END = 0.1
-"""Of the budget, for its end: from a cold disk the start is slow, and the end isn't."""
-
-
-@dataclass
-class _Clock:
-    """The time of a search.
-
-    Attributes:
-        share_done: of what has to be done before there is a first run.
-    """
-
-    budget: float
-    share_done: float = _SHARE_OF_CONFIG
-
-    def passed(self) -> float:
-        return seconds_since_start()
-
-    @property
-    def closing(self) -> float:
-        """The seconds that the end takes: at most twice as many as what comes before torch is imported."""
-        return max(CLOSING_SECONDS, min(2 * self.passed(), _MAX_SHARE_OF_END * self.budget))
-
-    @property
-    def expected(self) -> float:
-        """The seconds after which there would be a run, by what has been done in the time so far."""
-        return self.passed() / self.share_done
-
-    def too_small(self) -> ConfigError:
-        """Returns the error that the budget is too small, which names one that isn't."""
-        least = math.ceil(max(SAFETY * self.expected, self.budget) + CLOSING_SECONDS)
-        reason = f"{self.passed():.0f} s have passed without a run"
-        return ConfigError("time", reason, got=self.budget, fix=f"Give at least time={least}.")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -107,16 +65,6 @@ def search_again(search: SearchCommand, folder: Path) -> Run:
         return _search(command_of(search.overrides, search.config_dir), folder)
 
 
-def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    seconds, trials = config["time"], config["trials"]
-    if trials is not None:
-        require(type(trials) is int and trials >= 1, "trials", trials, "1, 2, 3, ..., or null")
-        if "time" in map(key_of, overrides):
-            raise ConfigError("trials", "it is given together with time", fix="Give one of the two.")
-    is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds < math.inf
-    require(is_time and seconds >= _LEAST_SECONDS, "time", seconds, f"seconds, {_LEAST_SECONDS} or more")
-
-
 def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
     """Searches.
 
@@ -127,62 +75,85 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         raise ConfigErrors(command.errors)
     overrides, config_dir = command.with_task, command.config_dir
     config = compose_command("auto", overrides, config_dir)
-    _require_limit(config, overrides)
+    require_limit(config, overrides)
     if _RUN_DIR in map(key_of, overrides):
         fix = "Choose the folder of all searches with output_dir=PATH, or leave it out."
         raise ConfigError(_RUN_DIR, "a search has a folder of its own, and each of its runs has one in it", fix=fix)
-    clock = _Clock(math.inf if config["trials"] else config["time"])
-    if clock.expected > _HOPELESS * clock.budget:
+    clock = SearchClock(math.inf if config["trials"] else config["time"])
+    if clock.is_hopeless:
         raise clock.too_small()
     clock.share_done = 0.2  # while torch is imported
     with contextlib.ExitStack() as opened:
         try:
             with time_limit(clock.budget - clock.passed() - clock.closing):
-                found = _found(command, config, clock, continued, opened)
+                begun = _begun(command, config, clock, continued, opened)
+                best = begun.run()
         except TimeOver:
             raise clock.too_small() from None
-        return found.shown(clock)
+        return begun.shown(best, clock)
 
 
 @dataclass
-class _Found:
-    """What a search has found, whose folder is locked.
+class _Begun:
+    """A search whose folder is locked.
 
     Attributes:
-        best: None for the run of an earlier search.
+        shared: overrides of the search that a training takes.
     """
 
+    search: "Search"
     record: "Record"
-    tried: "list[Tried]"
-    best: "Tried | None"
-    words: list[str]
+    config: dict[str, Any]
+    shared: Sequence[str]
+    fingerprint: str
+    nouns: str
+    tell: Callable[[str], None]
     console: "Console"
 
-    def shown(self, clock: _Clock) -> Run:
-        """Prints and writes what was found; returns the best run."""
+    def run(self) -> "Tried | None":
+        """Does what `Search.run` does, and says so if the data has changed meanwhile."""
+        try:
+            return self.search.run()
+        except MISTAKES as error:
+            if not _is_same(self.config, self.fingerprint):
+                raise _changed(self.record.folder, self.nouns) from error
+            raise
+
+    def shown(self, best: "Tried | None", clock: SearchClock) -> Run:
+        """Prints and writes what was found; returns the best run.
+
+        Args:
+            best: None for the run of an earlier search.
+        """
         from regraft.report import auto_report
 
-        record, budget = self.record, None if math.isinf(clock.budget) else clock.budget
+        search, record, budget = self.search, self.record, None if math.isinf(clock.budget) else clock.budget
         assert record.winner is not None, "a run has been trained"
         run = Run(record.folder / record.winner)
-        if self.best is not None:
-            record.again = self.words
-        record.write(self.tried, seconds=clock.passed(), time=budget)
-        if self.best is None:
+        if (why := record.why_earlier(self.nouns)) is not None:
+            self.tell(why)
+            best = None
+        if best is None:
+            record.write(search.tried, seconds=clock.passed(), time=budget)
             auto_report.show_line(self.console, clock.passed(), f"run: {run.path}")
-        else:
-            auto_report.show(record, self.tried, self.best, self.words, clock.passed(), self.console)
+            return run
+        self.tell(f"{best.choice.name}: the run of the best candidate is ready")
+        share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
+        words = list(best.tuned_with or [*self.shared, *best.choice.overrides, *share])
+        record.again = words
+        record.write(search.tried, seconds=clock.passed(), time=budget)
+        auto_report.show(record, search.tried, best, words, clock.passed(), self.console)
         return run
 
 
-def _found(
+def _begun(
     command: TrainingCommand,
     config: dict[str, Any],
-    clock: _Clock,
+    clock: SearchClock,
     continued: Path | None,
     opened: contextlib.ExitStack,
-) -> _Found:
-    """Searches; see `_search`.
+) -> _Begun:
+    """Returns the search of a command; see `_search`.
 
     Args:
         opened: gets the lock of the search's folder.
@@ -257,21 +228,7 @@ def _found(
     if command.task is not None:
         auto_report.show_line(console, clock.passed(), explained_task(*command.task))
     auto_report.show_line(console, clock.passed(), f"folder: {folder}")
-    try:
-        best = search.run()
-    except MISTAKES as error:
-        if not _is_same(config, data.fingerprint):
-            raise _changed(folder, spec.nouns) from error
-        raise
-    words: list[str] = []
-    if (why := record.why_earlier(spec.nouns)) is not None:
-        tell(why)
-        best = None
-    if best is not None:
-        tell(f"{best.choice.name}: the run of the best candidate is ready")
-        share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
-        words = list(best.tuned_with or [*shared, *best.choice.overrides, *share])
-    return _Found(record, search.tried, best, words, console)
+    return _Begun(search, record, config, shared, data.fingerprint, spec.nouns, tell, console)
 
 
 def _folder(config: dict[str, Any], overrides: Sequence[str]) -> Path:
