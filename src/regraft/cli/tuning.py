@@ -165,13 +165,14 @@ class Tuner:
             return None
         made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
         tuned.path.rename(made.path)
+        loss = head.results["cross_validation"].get("val/loss")
         self.record.add(
             made,
             _name(leader),
             leader.fraction,
             self.data.fingerprint,
             is_tested=True,
-            loss=leader.score.loss - gain,
+            loss=None if loss is None else loss - gain,
             head_from=head.path.name,
         )
         self.record.tuning[-1]["overrides"] = words

@@ -45,3 +45,16 @@ def test_the_run_of_an_earlier_search_is_replaced_by_no_worse_one(tmp_path, late
 
     assert record.winner == ("1-b" if why is None else "0-a")
     assert record.why_earlier("images") == (why and f"a, of an earlier search, stays the best: {why}")
+
+
+def test_a_run_that_has_replaced_that_of_an_earlier_search_is_replaced_by_a_later_one(tmp_path):
+    runs = [written_run(tmp_path / name, [0.5]) for name in ("0-a", "1-b", "2-c")]
+    about = {"fraction": 1.0, "fingerprint": "same", "is_tested": True}
+    entry = about | {"candidate": "a", "folder": "0-a", "head_from": None}  # without a loss, as in an older record
+    (tmp_path / "auto.json").write_text(json.dumps({"winner": "0-a", "runs": [entry]}))
+
+    record = Record.of(tmp_path, COMMAND)
+    record.add(runs[1], "b", **about, loss=0.4)
+    assert (record.winner, record.why_earlier("images")) == ("1-b", None)
+    record.add(runs[2], "c", **about | {"is_tested": False}, loss=0.3)
+    assert (record.winner, record.why_earlier("images")) == ("2-c", None)

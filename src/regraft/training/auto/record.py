@@ -139,8 +139,11 @@ class Record:
 
     def _prefer(self, latest: dict[str, Any]) -> None:
         self._latest, earlier = latest, self._earlier
-        if earlier is None or not _is_worse(latest, earlier):
-            self.winner = latest["folder"]
+        if earlier is not None and _is_worse(latest, earlier):
+            return
+        self.winner = latest["folder"]
+        if earlier is not None and earlier["folder"] != self.winner:
+            self._earlier = None  # what comes later is better than this one
 
     def remove_replaced(self) -> None:
         """Removes the runs that weren't tested and that a better one has replaced; call `write` before."""
@@ -174,7 +177,8 @@ def _is_worse(latest: dict[str, Any], earlier: dict[str, Any]) -> bool:
         return False
     if latest["fraction"] < earlier["fraction"] or latest["is_tested"] < earlier["is_tested"]:
         return True
-    is_comparable = latest["fraction"] == earlier["fraction"] and None not in (latest["loss"], earlier["loss"])
+    losses = latest.get("loss"), earlier.get("loss")  # an older record has none
+    is_comparable = latest["fraction"] == earlier["fraction"] and None not in losses
     return bool(is_comparable and latest["loss"] > earlier["loss"])
 
 
