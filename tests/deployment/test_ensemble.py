@@ -30,12 +30,15 @@ def changed(run: Run, name: str, prefix: str, **config: object) -> Run:
 
 def test_the_logits_are_the_mean_of_the_members(small_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     other = changed(small_run, "other", "head.")
+    for run in (small_run, other):
+        assert "left_out" in torch.load(run.best_ckpt, weights_only=False)
     code, out, _ = run_main(["ensemble", str(small_run.path), str(other.path), "output_dir=out"], capsys)
     assert code == 0
     assert "the mean of 2 heads" in out
     (folder,) = Path("out/ensembles").iterdir()
     made = Run(folder.resolve())
     assert made.is_finished
+    assert "left_out" not in torch.load(made.best_ckpt, weights_only=False)  # which isn't of the mean
     first, second, both = (trained_model(run.path, device=torch.device("cpu")) for run in (small_run, other, made))
     spec = first.input_spec
     images = torch.randint(0, 256, (3, spec.num_channels, spec.image_size, spec.image_size), dtype=torch.uint8)

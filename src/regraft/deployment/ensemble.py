@@ -17,8 +17,8 @@ from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.state import recording_state
 
 _FROZEN = "regraft.models.freezing.LinearProbe"
-_OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops")
-"""What a checkpoint has only for its training to be resumed."""
+_OF_ONE = ("optimizer_states", "lr_schedulers", "callbacks", "loops", "cross_validation", "left_out")
+"""What a checkpoint has for its training to be resumed, and of its own head on samples left out."""
 
 
 def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Run:
@@ -57,7 +57,7 @@ def make_ensemble(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> Ru
         specs = [each.input_spec for each in checkpoints if isinstance(each.input_spec, ImageSpec)]
         if any(spec != specs[0] for spec in specs):
             record["architecture"][NORMALISATIONS] = [[list(spec.mean or ()), list(spec.std or ())] for spec in specs]
-    content = {name: value for name, value in first.content.items() if name not in _OF_TRAINING}
+    content = {name: value for name, value in first.content.items() if name not in _OF_ONE}
     run = Run(folder)
     folder.mkdir(parents=True)
     with recording_state(run):

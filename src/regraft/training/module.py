@@ -365,7 +365,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         """Keeps an epoch's metrics until training starts, and the figures of cross-validation."""
         self._resumed_epoch = checkpoint["train_metrics"]["metrics"]
         self._schedule.load_state_dict(checkpoint["train_metrics"])
-        self.cross_validation, self.left_out = checkpoint["cross_validation"], checkpoint["left_out"]
+        self.cross_validation, self.left_out = checkpoint["cross_validation"], checkpoint.get("left_out", {})
 
     def start_schedule_at(self, step: int) -> None:
         """Starts the schedule at a step of the run, so that it is as long as what is left of it."""
