@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -115,11 +115,12 @@ class Evaluator:
             or not self.checkpoint.config["data"].get("refit")
         ):
             return None
-        logits, targets, by = kept["logits"], kept["targets"], kept["by"]
-        if logits.shape != (len(targets), len(self.checkpoint.class_names)):
-            raise ConfigError("ckpt_path", f"the cross-validation in {self.checkpoint.path} is damaged")
-        require_finite(logits.numpy())
-        return str(by), Logits(logits.numpy(), targets.numpy(), self.checkpoint.task, self._data.positive)
+        if not _are_outputs(kept, len(self.checkpoint.class_names)):
+            reason = f"the cross-validation in {self.checkpoint.path} is damaged"
+            raise ConfigError("ckpt_path", reason, fix="Use another checkpoint, or leave calibrate out.")
+        values, targets = kept["logits"].numpy(), kept["targets"].numpy()
+        require_finite(values)
+        return str(kept.get("by", "")), Logits(values, targets, self.checkpoint.task, self._data.positive)
 
     def held_out(self) -> tuple[str, Logits]:
         """Returns how images are held out, and their outputs, on which calibration is fitted."""
@@ -249,6 +250,19 @@ class Evaluator:
             title=title,
             nouns=self._nouns,
         )
+
+
+def _are_outputs(kept: Any, num_outputs: int) -> bool:
+    """Whether what a checkpoint, which may be a stranger's, keeps are logits and targets of classes or labels."""
+    if not isinstance(kept, Mapping) or not all(isinstance(kept.get(name), Tensor) for name in ("logits", "targets")):
+        return False
+    logits, targets = kept["logits"], kept["targets"]
+    if logits.dtype != torch.float32 or logits.ndim != 2 or logits.shape[1] != num_outputs:
+        return False
+    if targets.ndim == 2:
+        return bool(targets.shape == logits.shape)
+    is_in_range = targets.dtype == torch.int64 and bool(((targets >= 0) & (targets < num_outputs)).all())
+    return is_in_range and targets.shape == logits.shape[:1]
 
 
 class CollectLogits(pl.Callback):
