@@ -63,6 +63,12 @@ def test_what_cant_be_filled_is_one_sentence(word, message, capsys):
     assert err.splitlines()[-1].startswith(f"regraft: {message}")
 
 
+def test_one_of_several_processes_that_nothing_known_has_started_fills_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    code, _, err = run_main(["fill", *FROZEN], capsys)
+    assert (code, "RANK=1 says that this is one of several" in err) == (1, True)
+
+
 @pytest.mark.parametrize(("rank", "is_one_of_several"), [(0, False), (5, True)])
 def test_a_process_of_several_fills_a_part_of_the_share(rank, is_one_of_several):
     place = launcher.Place("torchrun", rank, 8, 1, 2, rank // 2, 4) if is_one_of_several else None

@@ -30,7 +30,9 @@ def run(arguments: Sequence[str]) -> None:
     """Fills the store, or a share of it; with -m, each of several shares in a job of Hydra's launcher."""
     require_known_flags(arguments)
     place = launcher.place()
-    if place is not None:
+    if place is None:
+        launcher.require_alone()  # each of several would fill all of it
+    else:
         exit_with_parent(launcher.agent())  # else a filler would outlive the torchrun that has started it
     with launcher.alone():  # as many processes needn't train
         command = parse(arguments)
