@@ -34,7 +34,8 @@ _PATIENCE_SECONDS = 25
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 _TIMED_OUT = re.compile(r"timed?[ -]?out", re.IGNORECASE)
 _GONE = re.compile(r"connection (closed|reset) by peer", re.IGNORECASE)
-"""What torch's stores and gloo say, in errors that have no type of their own."""
+_GLOO = re.compile(r"\bgloo\b")
+"""What torch's stores and gloo say, and a file of gloo's, whose errors have no type of their own."""
 
 
 def num_processes(trainer: dict[str, Any]) -> int:
@@ -83,7 +84,7 @@ def explaining_silence(trainer: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not needs_processes(trainer):
+        if not needs_processes(trainer) or not _is_of_processes(error):
             raise
         if _TIMED_OUT.search(str(error)):
             seconds = trainer.get("process_timeout")
@@ -94,6 +95,13 @@ def explaining_silence(trainer: dict[str, Any]) -> Iterator[None]:
         if _GONE.search(str(error)):
             raise ConnectionError("another process of the run has ended; its own error, if any, is above.") from error
         raise
+
+
+def _is_of_processes(error: RuntimeError) -> bool:
+    """Whether an error is of torch's stores and groups, or of gloo, not of a source of data that says the same."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or bool(_GLOO.search(str(error)))
 
 
 def launch(config: dict[str, Any], run: Run, session: Session) -> None:
