@@ -29,7 +29,7 @@ def fits(value: Any, hint: Any) -> bool:
         return any(value == option and type(value) is type(option) for option in get_args(hint))
     if _is_list(hint):
         return isinstance(value, list | tuple) and _fit_elements(value, get_args(hint))
-    if (isinstance(origin, type) and issubclass(origin, Mapping)) or hint is dict:
+    if _is_mapping(hint):
         return isinstance(value, Mapping)
     if hint in (int, float):
         return isinstance(value, int | hint) and not isinstance(value, bool)
@@ -58,7 +58,12 @@ def _words(hint: Any) -> list[str]:
         element = described(kinds[0]).removeprefix("a ") if kinds else ""
         count = f"{len(kinds)} " if len(kinds) > 1 else ""
         return [f"a list of {count}{element}s" if element.endswith("number") else "a list"]
-    return [_NAMES[hint]] if hint in _NAMES else ["a mapping"] if get_origin(hint) is dict else []
+    return [_NAMES[hint]] if hint in _NAMES else ["a mapping"] if _is_mapping(hint) else []
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return hint is dict or (isinstance(origin, type) and issubclass(origin, Mapping))
 
 
 def _is_list(hint: Any) -> bool:
