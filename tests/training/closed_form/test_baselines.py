@@ -45,7 +45,9 @@ def test_neighbours_are_those_of_scikit_learn_without_the_image(monkeypatch):
 @pytest.mark.parametrize("classify", [nearest_mean, nearest_neighbours])
 def test_a_part_of_the_images_can_be_scored(classify):
     scored = torch.tensor([3, 7])
-    torch.testing.assert_close(classify(FEATURES, LABELS, 3, scored), classify(FEATURES, LABELS, 3, ALL)[scored])
+    # A matrix product may add in another order where it has other rows.
+    expected = classify(FEATURES, LABELS, 3, ALL)[scored]
+    torch.testing.assert_close(classify(FEATURES, LABELS, 3, scored), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_constant_features_leave_scores_finite():

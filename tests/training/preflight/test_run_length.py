@@ -8,7 +8,7 @@ from regraft.data.sources.digits import DigitsSource
 from regraft.training.preflight import run_length
 from regraft.training.preflight.run_length import open_keys, settled
 
-OPEN = [*without("trainer.max_epochs", "freezing", "data.fraction"), "report=off", "fitting=steps"]
+OPEN = [*without("trainer.max_epochs", "freezing", "data.fraction", "data.batch_size"), "report=off", "fitting=steps"]
 
 
 def config(freezing: str = "LinearProbe", batch_size: object = "auto", accumulated: int = 1) -> dict:
