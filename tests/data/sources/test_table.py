@@ -390,10 +390,13 @@ def test_a_column_of_0_and_1_beside_columns_of_labels_is_one_of_them(photos: Pat
     assert read(table(photos / "a.csv", rows, "image,present,cat"), task="multilabel").class_names == ("present", "cat")
 
 
-def test_columns_of_0_and_1_beside_numbers_are_in_doubt(photos: Path) -> None:
+def test_columns_of_0_and_1_beside_numbers_or_classes_are_in_doubt(photos: Path) -> None:
     rows = [(name, number % 2, number // 2, 0, number * 7) for number, name in enumerate(named(0, 1, 2, 3))]
     (message,) = errors_of(table(photos / "a.csv", rows, "image,eyes,face,blur,score"), task="multilabel")
     assert "The other columns: eyes, face, blur, score." in message
+    with_class = [(name, "xy"[number % 2], *row[1:3]) for number, (name, *row) in enumerate(rows)]
+    (message,) = errors_of(table(photos / "a.csv", with_class, "image,diagnosis,smokes,drinks"))
+    assert "The other columns: diagnosis, smokes, drinks." in message
     rare = table(photos / "b.csv", [row[:4] for row in rows], "image,eyes,face,blur")
     assert read(rare, task="multilabel").class_names == ("eyes", "face", "blur")
 

@@ -269,9 +269,14 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
     binary = [name for name, column in cells.items() if is_binary_column(column)]
     zeros = {name for name, column in cells.items() if {*map(text_of, column)} <= {"0", "0.0"}}  # rare labels
     others = (column for name, column in cells.items() if name not in {*binary, *zeros})
-    if len(binary) < 2 or any(map(are_numbers, others)):  # which may be the target
-        return []
+    if len(binary) < 2 or any(are_numbers(column) or _are_classes(column) for column in others):
+        return []  # because the other column may be the target
     return [name for name in left if name in {*binary, *zeros}]
+
+
+def _are_classes(cells: Sequence[Any]) -> bool:
+    """Whether cells hold a few values again and again."""
+    return 1 < len({*map(text_of, cells)} - {""}) <= len(cells) / 2
 
 
 def _may_say_presence(column: str, others: set[str], table: Table) -> bool:
