@@ -14,21 +14,14 @@ from regraft.config.quoting import text_of
 from regraft.core.errors import ConfigError, ConfigErrors, listed, require
 from regraft.data.findings import doubts_of, readable
 from regraft.data.sources.layout import SPLITS
+from regraft.data.tables.cells import MISSING
 from regraft.data.tables.collected import Collected
 from regraft.data.tables.columns import Given, roles_of
 from regraft.data.tables.located import tables_of
+from regraft.data.tables.looks import Looks, separator_for
 from regraft.data.tables.reading import Table, open_table
 from regraft.data.tables.rows import InputReader, Roles, Rows
-from regraft.data.tables.targets import (
-    MISSING,
-    ClassLabels,
-    ColumnLabels,
-    Labels,
-    Looks,
-    OneHotLabels,
-    SeparatedLabels,
-    separator_for,
-)
+from regraft.data.tables.targets import ClassLabels, ColumnLabels, Labels, OneHotLabels, SeparatedLabels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,10 +8,11 @@ from typing import Any
 from regraft.core.errors import ConfigError, UnknownNameError, listed
 from regraft.data.findings import readable
 from regraft.data.sources.layout import names_split
+from regraft.data.tables.cells import BadValueError, number_in
 from regraft.data.tables.first_lines import no_header_error
+from regraft.data.tables.looks import Looks, are_classes, are_numbers, is_binary_column, looks_of
 from regraft.data.tables.reading import Table, first_rows, text_of
 from regraft.data.tables.rows import Roles
-from regraft.data.tables.targets import BadValueError, Looks, are_numbers, is_binary_column, looks_of, number_in
 
 _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "image": (
@@ -269,14 +270,9 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
     binary = [name for name, column in cells.items() if is_binary_column(column)]
     zeros = {name for name, column in cells.items() if {*map(text_of, column)} <= {"0", "0.0"}}  # rare labels
     others = (column for name, column in cells.items() if name not in {*binary, *zeros})
-    if len(binary) < 2 or any(are_numbers(column) or _are_classes(column) for column in others):
+    if len(binary) < 2 or any(are_numbers(column) or are_classes(column) for column in others):
         return []  # because the other column may be the target
     return [name for name in left if name in {*binary, *zeros}]
-
-
-def _are_classes(cells: Sequence[Any]) -> bool:
-    """Whether cells hold a few values again and again."""
-    return 1 < len({*map(text_of, cells)} - {""}) <= len(cells) / 2
 
 
 def _may_say_presence(column: str, others: set[str], table: Table) -> bool:

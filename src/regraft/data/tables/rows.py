@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 from regraft.data.findings import readable
 from regraft.data.sources.layout import SPLITS, names_split
+from regraft.data.tables.cells import BadValueError, number_in
 from regraft.data.tables.faults import Faults
 from regraft.data.tables.packed import Coded, PackedText
 from regraft.data.tables.reading import Table, text_of
-from regraft.data.tables.targets import BadValueError, Labels, number_in
+from regraft.data.tables.targets import Labels
 
 MakeLabels = Callable[[], Labels]
 _NO_VALUE = "(empty)"
