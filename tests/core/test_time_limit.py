@@ -1,3 +1,4 @@
+import contextlib
 import math
 import signal
 import threading
@@ -37,13 +38,44 @@ def test_a_callers_process_is_left_alone(monkeypatch):
 
 
 def test_a_block_that_has_ended_when_its_time_is_over_keeps_what_it_did(monkeypatch):
-    class Late(threading.Timer):
-        def cancel(self) -> None:
-            super().cancel()
+    class Late(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            super().join(timeout)
             signal.raise_signal(signal.SIGALRM)
 
-    monkeypatch.setattr(module.threading, "Timer", Late)
+    monkeypatch.setattr(module.threading, "Thread", Late)
     before = signal.getsignal(signal.SIGALRM)
     with time_limit(60):
         pass
     assert signal.getsignal(signal.SIGALRM) == before
+
+
+def drop_and_sleep() -> None:
+    """Drops TimeOver, as code in C may, and goes on."""
+    with contextlib.suppress(BaseException):
+        time.sleep(60)
+    time.sleep(60)
+
+
+def sleep_and_clean_up(cleaned: list[bool]) -> None:
+    try:
+        time.sleep(60)
+    finally:
+        with contextlib.suppress(KeyError):
+            raise KeyError
+        for _ in range(10):
+            time.sleep(0.01)
+            cleaned.append(True)
+
+
+def test_what_drops_the_end_of_the_time_is_ended_again():
+    with pytest.raises(TimeOver), time_limit(0.01):
+        drop_and_sleep()
+
+
+def test_what_cleans_up_after_the_end_of_the_time_is_not_ended(monkeypatch):
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN", 0.01)
+    cleaned: list[bool] = []
+    with pytest.raises(TimeOver), time_limit(0.01):
+        sleep_and_clean_up(cleaned)
+    assert len(cleaned) == 10

@@ -2,12 +2,16 @@
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from regraft.core.startup import is_own_process
+
+_SECONDS_BETWEEN = 0.25
+"""After which TimeOver is raised again: code in C that imports or frees something may have dropped it."""
 
 
 class TimeOver(BaseException):
@@ -25,22 +29,34 @@ def time_limit(seconds: float) -> Iterator[None]:
     if not is_possible or threading.current_thread() is not threading.main_thread():
         yield
         return
-    has_ended = False
+    has_ended, main = threading.Event(), threading.get_ident()
+
+    def ring() -> None:
+        pause = max(0.0, seconds)
+        while not has_ended.wait(pause):
+            # Not an alarm of the system: a training that has been told to end has one of its own.
+            signal.pthread_kill(main, signal.SIGALRM)
+            pause = _SECONDS_BETWEEN
 
     def end_block(signum: int, frame: FrameType | None) -> None:
-        if not has_ended:
+        # A block that has ended keeps what it has done, and one that is ending cleans up.
+        if not has_ended.is_set() and not _is_handled():
             raise TimeOver
 
     before = signal.signal(signal.SIGALRM, end_block)
-    # Not an alarm of the system: a training that has been told to end has one of its own.
-    ring = signal.pthread_kill, (threading.get_ident(), signal.SIGALRM)
-    timer = threading.Timer(max(0.0, seconds), *ring)
-    timer.daemon = True
-    timer.start()
+    clock = threading.Thread(target=ring, name="time limit", daemon=True)
+    clock.start()
     try:
         yield
     finally:
-        has_ended = True  # a ring from here on would undo what the block has done
-        timer.cancel()
-        timer.join()  # it may just be about to ring, and by default a process ends then
+        has_ended.set()
+        clock.join()  # it may just be about to ring, and by default a process ends then
         signal.signal(signal.SIGALRM, before)
+
+
+def _is_handled() -> bool:
+    """Whether TimeOver has been raised, and what handles it is running."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, TimeOver):
+        error = error.__context__
+    return error is not None
