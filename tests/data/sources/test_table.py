@@ -573,6 +573,8 @@ def test_half_a_character_in_json_is_replaced(photos: Path) -> None:
     ]
     (photos / "labels.jsonl").write_text("\n".join(lines))
     assert read(photos / "labels.jsonl").class_names == ("a", "\ufffd")
+    (photos / "b.jsonl").write_text('{"image": "photo000", "label": ["a", "\\ud83d"]}\n', encoding="utf-8")
+    assert read(photos / "b.jsonl", task="multilabel").class_names == ("a", "\ufffd")
 
 
 def test_images_in_the_table_itself_are_a_fault_of_their_rows(photos: Path) -> None:

@@ -99,6 +99,7 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
         ("a.json", b'{"f": {"0": "a.png"}, "l": {"0": "x"}}', "a column in each object.*lines=True"),
         ("a.json", b'{"a.png": "x", "b.png": "y"}', "one object, whose keys are files"),
         ("a.json", b'{\n "images": [],\n "annotations": []\n}', "COCO"),
+        ("a.json", b'{"images": [\n{"id": 1},\n{"id": 2}\n], "annotations": [\n{"id": 3},\n{"id": 4}\n]}', "COCO"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
         ("a.json", b'[{"f": 1}, {"f"', "nor a whole array .*Write one object a line, or one array of objects"),
         ("a.json", b'{"f": ["a", "b"], "l": [0, 1]}', "a column in each object.*lines=True"),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,26 @@ def is_array(path: Path, encoding: str) -> bool:
 def json_columns(path: Path, encoding: str) -> list[str]:
     """Returns the keys of the first objects; raises ConfigError if the file has no objects or isn't rows of them."""
     read = items_of(path, encoding) if is_array(path, encoding) else objects_of(path, encoding)
-    found = [each for _, each in islice(read, NUM_LOOKED_AT) if isinstance(each, dict)]
+    items = [each for _, each in islice(read, NUM_LOOKED_AT)]
+    found = [each for each in items if isinstance(each, dict)]
+    # COCO's arrays may have an object a line, of which some can be read alone.
+    is_coco = {"images", "annotations"} <= next(iter(found), {}).keys()
+    if is_coco or (items and isinstance(items[0], str) and _has_keys_of_coco(path, encoding)):
+        reason = f"{readable(str(path))} is in COCO's format, with boxes or captions and not a class of each image"
+        raise ConfigError("data.path", reason, fix="Write a table with a row for each image.")
     if len(found) < 2:
-        _require_rows(path, encoding, found)
+        _require_rows(path, next(iter(found), {}))
     return list(dict.fromkeys(name for each in found for name in each))
 
 
-def _require_rows(path: Path, encoding: str, found: Sequence[dict[str, Any]]) -> None:
-    """Checks that a file of at most one object isn't a whole of another form."""
-    name, only = readable(str(path)), next(iter(found), {})
+def _has_keys_of_coco(path: Path, encoding: str) -> bool:
     with opened(path, encoding) as file:
-        head = file.read(_MAX_HEAD)
-    if {"images", "annotations"} <= only.keys() or (not found and len(_COCO_KEYS.findall(head)) > 1):
-        reason = f"{name} is in COCO's format, with boxes or captions and not a class of each image"
-        raise ConfigError("data.path", reason, fix="Write a table with a row for each image.")
+        return len(_COCO_KEYS.findall(file.read(_MAX_HEAD))) > 1
+
+
+def _require_rows(path: Path, only: dict[str, Any]) -> None:
+    """Checks that the only object of a file isn't a whole of another form; it is empty if there is none."""
+    name = readable(str(path))
     if not only:
         raise ConfigError("data.path", f"{name} isn't JSON Lines, nor an array of objects", fix=_FIX)
     if all(isinstance(value, dict | list) for value in only.values()):

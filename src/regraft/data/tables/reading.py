@@ -157,6 +157,8 @@ def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tupl
 
 def _whole(value: Any) -> Any:
     """Returns a value of JSON, in text of which halves of characters are replaced, as of an emoji that was cut off."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
     return HALF_CHARACTER.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
 
 
