@@ -15,7 +15,17 @@ from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
-from regraft.data.images.file_reading.kinds import is_image, kind_of
+from regraft.data.images.file_reading.kinds import kind_of
+from regraft.data.sources.hf_columns import (
+    BATCH,
+    Columns,
+    StreamedColumns,
+    bytes_in,
+    first_line,
+    images_in,
+    streamed,
+    unreadable,
+)
 from regraft.data.sources.labelled_table import LabelledTable, RowInputs
 from regraft.data.sources.layout import SPLITS, names_split
 from regraft.data.sources.table import ImageRows, trusted_folders
@@ -29,7 +39,6 @@ _FILES = {".parquet": "parquet", ".arrow": "arrow"}
 _SAVED = ("dataset_dict.json", "state.json")
 """Files of what `save_to_disk` wrote."""
 _NAMES = "files.json"
-_BATCH = 1_000
 
 
 class HFSource(LabelledTable):
@@ -105,7 +114,7 @@ class HFSource(LabelledTable):
             name: (Columns(dataset) if self._parquet is None else StreamedColumns(dataset, self._parquet, name), split)
             for name, (dataset, split) in _splits_of(self._loaded()).items()
         }
-        if self._given.inputs is None and not any(_images_in(columns) for columns, _ in splits.values()):
+        if self._given.inputs is None and not any(images_in(columns) for columns, _ in splits.values()):
             self._given = replace(self._given, role="text")
         found: list[tuple[Table, str | None]] = []
         for name, (columns, split) in splits.items():
@@ -137,7 +146,7 @@ class HFSource(LabelledTable):
         path = Path(self._local).expanduser()
         try:
             if self._parquet is not None:
-                return _streamed(path)
+                return streamed(path)
             if any((path / name).is_file() for name in _SAVED):
                 return datasets.load_from_disk(str(path))
             if path.suffix.lower() in _FILES and path.is_file():
@@ -145,7 +154,7 @@ class HFSource(LabelledTable):
             if path.is_dir():
                 return datasets.load_dataset(str(path))
         except Exception as error:  # its readers raise nearly anything
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         raise MissingFileError(
             "data.path", "there is no such data set here", got=str(path), fix="data.name=OWNER/NAME is one of the hub."
         )
@@ -156,75 +165,9 @@ class HFSource(LabelledTable):
         try:
             return datasets.load_dataset(self._name, self._config)
         except Exception as error:  # of the network, the hub, or its readers
-            reason = f"`datasets` can't load it from the hub ({type(error).__name__}: {_first_line(error)})"
+            reason = f"`datasets` can't load it from the hub ({type(error).__name__}: {first_line(error)})"
             fix = "Check the name and the network, or give a local copy with data=hf data.path=FOLDER."
             raise ConfigError("data.name", reason, got=self._name, fix=fix) from error
-
-
-class Columns:
-    """Some columns of a data set on disk, in batches."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def batches(self, names: Sequence[str], **features: Any) -> Iterator[Mapping[str, list[Any]]]:
-        """Yields the values of some columns, of which some are cast to other features, by name."""
-        yield from _cast(self.dataset.select_columns(list(names)), features).iter(_BATCH)
-
-    @property
-    def state(self) -> str:
-        """Describes the data set, and the files that hold it."""
-        # The fingerprint is what the data set says of itself, so the state of its files counts, too.
-        files = [Path(each["filename"]) for each in self.dataset.cache_files]
-        return repr([self.dataset._fingerprint, *map(_state, files)])
-
-
-class StreamedColumns(Columns):
-    """Some columns of a split of Parquet files, of which nothing else is read or copied."""
-
-    def __init__(self, dataset: Any, path: Path, split: str) -> None:
-        super().__init__(dataset)
-        self._path, self._split = path, split
-
-    def batches(self, names: Sequence[str], **features: Any) -> Iterator[Mapping[str, list[Any]]]:
-        """Yields the values of some columns; raises ConfigError where a file is damaged."""
-        try:
-            yield from _cast(_streamed(self._path, columns=list(names))[self._split], features).iter(_BATCH)
-        except ConfigError:
-            raise
-        except Exception as error:  # its readers raise nearly anything
-            raise _unreadable(self._path, error) from error
-
-    @property
-    def state(self) -> str:
-        """Describes the files and the split."""
-        files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*.parquet"))
-        return repr([self._split, *((str(file), *_state(file)) for file in files)])
-
-
-def _streamed(path: Path, **options: Any) -> Any:
-    """Returns Parquet files as streams, by split."""
-    import datasets
-
-    if path.is_file():
-        return datasets.load_dataset("parquet", data_files=str(path), streaming=True, **options)
-    return datasets.load_dataset(str(path), streaming=True, **options)
-
-
-def _cast(dataset: Any, features: Mapping[str, Any]) -> Any:
-    for name, feature in features.items():
-        dataset = dataset.cast_column(name, feature)
-    return dataset
-
-
-def _state(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _unreadable(path: Path, error: Exception) -> ConfigError:
-    reason = f"`datasets` can't read it ({_first_line(error)})"
-    return ConfigError("data.path", reason, got=str(path), fix="Copy or save it again.")
 
 
 @dataclass(frozen=True)
@@ -241,9 +184,9 @@ class DatasetTable(Table):
         others = [name for name in dict.fromkeys(columns) if name != self.image]
         names = {name: _name_of(self.dataset.dataset.features[name]) for name in others}
         number = 0
-        nothing: list[Mapping[str, list[Any]]] = [{} for _ in range(0, len(self.files), _BATCH)]
+        nothing: list[Mapping[str, list[Any]]] = [{} for _ in range(0, len(self.files), BATCH)]
         for batch in self.dataset.batches(others) if others else nothing:
-            files = self.files[number : number + _BATCH]
+            files = self.files[number : number + BATCH]
             lists = [files if name == self.image else map(names[name], batch[name]) for name in columns]
             for values in zip(*lists, strict=True):
                 number += 1
@@ -270,36 +213,9 @@ def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
     return found
 
 
-def _images_in(columns: Columns) -> list[str]:
-    """Returns the columns that are declared as images, or else those that begin with the bytes of an image."""
-    import datasets
-
-    found = [name for name, feature in columns.dataset.features.items() if isinstance(feature, datasets.Image)]
-    return found or [name for name in _bytes_in(columns) if is_image(_first_bytes(columns, name))]
-
-
-def _bytes_in(columns: Columns) -> list[str]:
-    """Returns the columns of bytes, as Parquet files of other programs have images, with or without their paths."""
-    import datasets
-
-    binary = datasets.Value("binary"), datasets.Value("large_binary")
-    return [
-        name
-        for name, feature in columns.dataset.features.items()
-        if feature in binary
-        or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"} and feature["bytes"] in binary)
-    ]
-
-
-def _first_bytes(columns: Columns, name: str) -> bytes:
-    batch = next(iter(columns.batches([name])), {name: []})
-    contents = (value["bytes"] if isinstance(value, dict) else value for value in batch[name])
-    return next(filter(None, contents), b"")
-
-
 def _table(name: str, columns: Columns, image: Any) -> DatasetTable:
-    images = _images_in(columns)
-    if image is not None and image not in (allowed := [*dict.fromkeys([*images, *_bytes_in(columns)])]):
+    images = images_in(columns)
+    if image is not None and image not in (allowed := [*dict.fromkeys([*images, *bytes_in(columns)])]):
         raise ConfigError("data.image", got=image, allowed=allowed or "a column of images, of which there is none")
     if image is None and len(images) != 1:
         shown = listed(map(readable, columns.dataset.features))
@@ -354,7 +270,3 @@ def _name_of(feature: Any) -> Any:
     if isinstance(inner, datasets.ClassLabel):
         return lambda values: None if values is None else [inner.int2str(value) for value in values]
     return lambda value: value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

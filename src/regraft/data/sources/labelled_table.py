@@ -14,11 +14,11 @@ from regraft.config.quoting import text_of
 from regraft.core.errors import ConfigError, ConfigErrors, listed, require
 from regraft.data.findings import doubts_of, readable
 from regraft.data.sources.layout import SPLITS
-from regraft.data.tables.cells import MISSING
 from regraft.data.tables.collected import Collected
 from regraft.data.tables.columns import Given, roles_of
 from regraft.data.tables.located import tables_of
 from regraft.data.tables.looks import Looks, separator_for
+from regraft.data.tables.name_doubts import warn_of_joined_names, warn_of_names_alike
 from regraft.data.tables.reading import Table, open_table
 from regraft.data.tables.rows import InputReader, Roles, Rows
 from regraft.data.tables.targets import ClassLabels, ColumnLabels, Labels, OneHotLabels, SeparatedLabels
@@ -197,8 +197,8 @@ class LabelledTable:
         inputs = self._inputs
         collected = self._collected(inputs)
         names = collected.names()
-        _warn_of_names_alike(names, self._task)
-        _warn_of_joined_names(names, self._task)
+        warn_of_names_alike(names, self._task)
+        warn_of_joined_names(names, self._task)
         parts, skipped = inputs.samples(collected, names)
         errors = _lost(parts, names, self._task)
         if errors:
@@ -276,37 +276,6 @@ def _log_rows_without_labels(parts: Mapping[str, Any], task: str, inputs: str) -
         _log.info("%s without a label: %s.", inputs, nums)
     if all(bool((part.labels.sum(1) == 1).all()) for part in parts.values()):
         _log.info("%s have exactly one label each. If labels exclude each other, use task=classification.", inputs)
-
-
-def _warn_of_names_alike(names: Sequence[str], task: str) -> None:
-    """Warns of classes and labels whose names differ in case, blanks or `.0` alone, or are those of missing values."""
-    alike: dict[str, list[str]] = {}
-    for name in names if task != "regression" else ():
-        plain = " ".join(name.casefold().split())
-        alike.setdefault(plain.removesuffix(".0") if plain[:1].isdigit() else plain, []).append(name)
-    shown = [" and ".join(map(readable, group)) for group in alike.values() if len(group) > 1]
-    if shown:
-        what = "classes" if task == "classification" else "labels"
-        _log.warning("Names of %s that differ in case or blanks alone, probably by mistake: %s.", what, listed(shown))
-    missing = [readable(name) for name in names if name.casefold() in MISSING]
-    if missing and task != "regression":
-        what = "Classes" if task == "classification" else "Labels"
-        _log.warning("%s that are probably missing values: %s. Leave such cells empty.", what, listed(missing))
-
-
-def _warn_of_joined_names(names: Sequence[str], task: str) -> None:
-    """Warns of classes that look like several labels, written with a separator that isn't searched for.
-
-    There are fewer parts than classes then, and classes have different numbers of them.
-    """
-    for separator in " /+&" if task == "classification" else "":
-        parts = {name: name.split(separator) for name in names}
-        sizes = set(map(len, parts.values()))
-        if len(sizes) > 1 and len({part for each in parts.values() for part in each}) < len(names):
-            example = readable(max(names, key=lambda name: len(parts[name])))
-            how = f"task=multilabel 'data.separator=\"{separator}\"'"
-            _log.warning("Classes may be several labels each, as %r. If they are, use %s.", example, how)
-            return
 
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:
