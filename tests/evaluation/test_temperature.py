@@ -61,7 +61,7 @@ def test_a_damaged_file_is_said(run, content):
 
 def test_where_there_is_no_best_temperature_that_is_said(run):
     logits = np.array([[2.0, 1.0], [0.0, 1.0]])
-    with pytest.raises(ValueError, match="all 2 samples of val are classified correctly"):
+    with pytest.raises(ValueError, match=r"all 2 held-out samples \(val\) are classified correctly"):
         fit(logits, np.array([0, 1]), "val", run.best_ckpt)
     with pytest.raises(ValueError, match="as well as chance"):
         fit(logits, np.array([1, 1]), "val", run.best_ckpt)

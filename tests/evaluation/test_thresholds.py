@@ -44,7 +44,7 @@ def test_the_temperature_of_labels_has_the_least_log_loss(checkpoint):
 
     assert found.log_loss_after == pytest.approx(loss(found.temperature), rel=1e-5)
     assert all(loss(found.temperature * factor) > found.log_loss_after for factor in (0.9, 1.1))
-    with pytest.raises(ValueError, match="all 80 samples of val are classified correctly"):
+    with pytest.raises(ValueError, match=r"all 80 held-out samples \(val\) are classified correctly"):
         temperature.fit(TARGETS - 0.5, TARGETS, "val", checkpoint)
 
 
@@ -85,9 +85,11 @@ SCORES = (recall_score, precision_score)
 
 def test_what_no_threshold_can_do_is_said(checkpoint):
     reversed_ranks = (np.median(SECOND) > SECOND).astype(np.int64)
-    with pytest.raises(ConfigError, match="no threshold of b has that precision on val; the highest is"):
+    with pytest.raises(
+        ConfigError, match=r"no threshold of b has that precision on the held-out samples \(val\); the highest is"
+    ):
         fit_two("recall@precision=0.99", checkpoint, targets=reversed_ranks)
-    with pytest.raises(ConfigError, match="of the 80 samples of val either all or none are of b"):
+    with pytest.raises(ConfigError, match=r"of the 80 held-out samples \(val\) either all or none are of b"):
         fit_two("f1", checkpoint, targets=np.zeros(80, np.int64))
 
 

@@ -21,6 +21,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     Args:
         logits: (num_images, num_classes), finite.
         targets: (num_images,), int64, the true classes; or rows of 0 and 1, (num_images, num_classes).
+        split: how the images are held out: `val`, or `leave-one-out` and the like.
 
     Raises:
         ValueError: there is no minimum, as all images are classified correctly, or no better than by chance.
@@ -30,15 +31,16 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     if is_right.all():
         raise ConfigError(
             "calibrate",
-            f"all {len(targets):,} samples of {split} are classified correctly, so no temperature is the best: the "
-            "lower, the better",
+            f"all {len(targets):,} held-out samples ({split}) are classified correctly, so no temperature is the best: "
+            "the lower, the better",
             fix="Give more or harder ones to fit it on, or leave calibrate out.",
         )
     # The slope of the log loss at an infinite temperature, where all classes are equally probable.
     if gain <= 0:
         raise ConfigError(
             "calibrate",
-            f"on {split} the model predicts as well as chance, so that the log loss falls with any higher temperature",
+            f"on the held-out samples ({split}) the model predicts as well as chance, so that the log loss falls with "
+            "any higher temperature",
             fix="Train it further, or leave calibrate out.",
         )
     limit = math.log(_MAX_TEMPERATURE)

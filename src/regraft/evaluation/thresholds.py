@@ -41,7 +41,8 @@ def fit(
     detections = task.detections(targets, names, positive)
     if all(is_true.all() or not is_true.any() for is_true in detections.values()):
         what = listed([names[index] for index in detections])
-        raise ConfigError("calibrate", f"of the {len(targets):,} samples of {split} either all or none are of {what}")
+        reason = f"of the {len(targets):,} held-out samples ({split}) either all or none are of {what}"
+        raise ConfigError("calibrate", reason)
     fitted = {
         index: _best(is_true, outputs[:, index], metric, names[index], split) for index, is_true in detections.items()
     }
@@ -72,7 +73,8 @@ def _best(is_true: np.ndarray, probabilities: np.ndarray, metric: ThresholdMetri
     else:
         is_enough = (precision >= metric.precision) & (recall > 0)
         if not is_enough.any():
-            reason = f"no threshold of {name} has that precision on {split}; the highest is {precision.max():.4g}"
+            reason = f"no threshold of {name} has that precision on the held-out samples ({split})"
+            reason += f"; the highest is {precision.max():.4g}"
             raise ConfigError("metric", reason, got=metric.text, fix="Use a lower precision.")
         index = int(np.where(is_enough, recall, -1.0).argmax())
     limit = float(limits[index])
