@@ -12,16 +12,16 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """The worst first: stops a training or makes its metrics wrong; may cost accuracy; is handled automatically."""
 HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Half of a character, as JSON may have it, that doesn't stand for a byte of a file's name."""
-
-
 _ONE = re.compile(r"1(?![\d,.])")
 _OF_ONE = (
     (re.compile(r"\bThey are\b"), "It is"),
     (re.compile(r"\bthey are\b"), "it is"),
     (re.compile(r"\bThey (show|work)\b"), r"It \1s"),
-    (re.compile(r"\bthey (show|point)\b"), r"it \1s"),
+    (re.compile(r"\bthey (show|point|say)\b"), r"it \1s"),
     (re.compile(r"\btheir\b"), "its"),
     (re.compile(r"\bthem\b"), "it"),
+    (re.compile(r"\bby images\b"), "by an image"),
+    (re.compile(r"\bby plain files\b"), "by a plain file"),
 )
 
 
@@ -67,7 +67,7 @@ class Wording:
 
 
 def doubts_of(sentences: Sequence[str], command: str) -> str:
-    """Returns what is said of data before a check of it, which is a command; empty if there is nothing to say."""
+    """Returns the warnings of data that isn't checked as a whole, and the command that does it; empty without any."""
     return f"A data check warns: {' '.join(sentences)} `{command}` has the details." if sentences else ""
 
 

@@ -46,7 +46,7 @@ _WORDINGS = {
         "Read the original with the right data.encoding.",
     ),
     "markup": Wording(
-        "note", "Texts with tags or entities of HTML", "Remove these, unless later texts will have them, too."
+        "note", "Texts with tags or entities of HTML", "Remove the tags, unless later texts will have tags, too."
     ),
 }
 
