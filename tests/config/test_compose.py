@@ -1,8 +1,11 @@
 import math
 
 import pytest
+from hydra._internal import config_loader_impl
+from hydra._internal.defaults_list import create_defaults_list
 from omegaconf import OmegaConf
 
+from helpers.composed_once import COMPOSE
 from regraft.config import compose, groups
 
 
@@ -129,3 +132,13 @@ def test_a_sweep_is_named_after_what_it_goes_through(axis, name):
     node = OmegaConf.create({"hydra": {"overrides": {"task": [axis, "trainer=cpu"]}}})
     node.name = "${regraft.experiment:null,books,simple_cnn}"
     assert node.name == name
+
+
+def test_what_tests_copy_is_what_hydra_composes(monkeypatch):
+    words = ["data=digits", "model=simple_cnn", "trainer=cpu", "~callbacks.best", "data.fraction=0.5", "+mine=2"]
+    first = compose.compose_once("train", [*words[:3], "data.fraction=0.2", "+mine=1"], None)
+    OmegaConf.update(first, "model.widths", [1])
+    copied = OmegaConf.to_container(compose.compose_once("train", words, None))
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", create_defaults_list)
+    monkeypatch.setattr(config_loader_impl.ConfigLoaderImpl, "_compose_config_from_defaults_list", COMPOSE)
+    assert copied == OmegaConf.to_container(compose.compose_once("train", words, None))

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 
 from regraft.config.shipped import conf_dir
 
+COMPOSE = config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list
+"""As Hydra has it."""
 SHIPPED = {str(conf_dir()), "hydra.conf", ""}
 """Where Hydra looks if it isn't told of another folder; its schemas have an empty path."""
 
@@ -19,7 +21,6 @@ def compose_shipped_once(patch: pytest.MonkeyPatch) -> None:
     """Has Hydra copy what it composed for the same choices before, and then set the other keys as always."""
     lists: dict[tuple[Any, ...], DefaultsList] = {}
     configs: dict[tuple[Any, ...], DictConfig] = {}
-    compose = config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list
 
     def is_shipped(repo: Any) -> bool:
         return {source.path for source in repo.get_sources()} <= SHIPPED
@@ -36,10 +37,10 @@ def compose_shipped_once(patch: pytest.MonkeyPatch) -> None:
 
     def composed_of(self: Any, defaults: Any, repo: Any) -> DictConfig:
         if not is_shipped(repo):
-            return compose(self, defaults, repo)
+            return COMPOSE(self, defaults, repo)
         made_of = tuple(map(astuple, defaults))
         if made_of not in configs:
-            configs[made_of] = compose(self, defaults, repo)
+            configs[made_of] = COMPOSE(self, defaults, repo)
         return copy.deepcopy(configs[made_of])
 
     patch.setattr(config_loader_impl, "create_defaults_list", defaults_of)
