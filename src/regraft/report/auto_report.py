@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Prints what was compared and the best run, and writes the page."""
     in_order = ordered(tried)
-    console.print(_table([each for each in in_order if each.score is not None]))
+    show_compared([each for each in in_order if each.score is not None], console)
     for reason, names in left_out(in_order).items():
         print_line(console, f"Left out: {', '.join(names)}: {reason}.")
     assert record.winner is not None, "a run has been trained"
@@ -63,6 +63,14 @@ def show(
     print_line(console, f"run: {run.path}")
     print_line(console, f"again: {again}")
     print_line(console, f"report: {record.folder / PAGE}")
+
+
+def show_compared(tried: Sequence[Tried], console: Console) -> None:
+    """Prints the candidates that were scored, and below them why each isn't the best, for which a table has no room."""
+    console.print(_table(tried))
+    for each in tried:
+        if each.reason is not None:
+            print_line(console, f"{each.choice.name}: {each.reason.rstrip('.')}.")
 
 
 def _figure(task: Task, value: float, error: float | None) -> str:
@@ -114,9 +122,9 @@ def _task(tried: Sequence[Tried]) -> Task:
 def _table(tried: Sequence[Tried]) -> Table:
     table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
     task, spec = _task(tried), tried[0].choice.spec
-    for heading in ("candidate", spec.nouns, figure_of(task)[0], task.loss_title, f"ms {spec.one}", "s", "why not"):
-        is_text = heading in ("candidate", "why not")
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "why not")
+    table.add_column("candidate")
+    for heading in (spec.nouns, figure_of(task)[0], task.loss_title, f"ms {spec.one}", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in tried:
         rate = "" if each.seconds_per_image is None else f"{1000 * each.seconds_per_image:.1f}"
         figures = ["", "", ""]
@@ -128,5 +136,5 @@ def _table(tried: Sequence[Tried]) -> Table:
             ]
         seconds = f"{each.seconds:.1f}" if each.seconds else ""
         style = "bold" if each.reason is None else None
-        table.add_row(plain_cell(each.choice.name), *figures, rate, seconds, plain_cell(each.reason or ""), style=style)
+        table.add_row(plain_cell(each.choice.name), *figures, rate, seconds, style=style)
     return table
