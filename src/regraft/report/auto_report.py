@@ -122,7 +122,7 @@ def _task(tried: Sequence[Tried]) -> Task:
 def _table(tried: Sequence[Tried]) -> Table:
     table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
     task, spec = _task(tried), tried[0].choice.spec
-    table.add_column("candidate")
+    table.add_column("candidate", min_width=12)
     for heading in (spec.nouns, figure_of(task)[0], task.loss_title, f"ms {spec.one}", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in tried:
