@@ -3,6 +3,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -57,9 +58,9 @@ def drop_and_sleep() -> None:
     time.sleep(60)
 
 
-def sleep_and_clean_up(cleaned: list[bool]) -> None:
+def end_and_clean_up(end: Callable[[], None], cleaned: list[bool]) -> None:
     try:
-        time.sleep(60)
+        end()
     finally:
         with contextlib.suppress(KeyError):
             raise KeyError
@@ -73,9 +74,14 @@ def test_what_drops_the_end_of_the_time_is_ended_again():
         drop_and_sleep()
 
 
-def test_what_cleans_up_after_the_end_of_the_time_is_not_ended(monkeypatch):
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("end", "error"), [(lambda: time.sleep(60), TimeOver), (interrupt, KeyboardInterrupt)])
+def test_what_cleans_up_after_an_end_is_not_ended(end, error, monkeypatch):
     monkeypatch.setattr(module, "_SECONDS_BETWEEN", 0.01)
     cleaned: list[bool] = []
-    with pytest.raises(TimeOver), time_limit(0.01):
-        sleep_and_clean_up(cleaned)
+    with pytest.raises(error), time_limit(0.01):
+        end_and_clean_up(end, cleaned)
     assert len(cleaned) == 10

@@ -40,7 +40,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     def end_block(signum: int, frame: FrameType | None) -> None:
         # A block that has ended keeps what it has done, and one that is ending cleans up.
-        if not has_ended.is_set() and not _is_handled():
+        if not has_ended.is_set() and not _is_ending():
             raise TimeOver
 
     before = signal.signal(signal.SIGALRM, end_block)
@@ -54,9 +54,9 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _is_handled() -> bool:
-    """Whether TimeOver has been raised, and what handles it is running."""
+def _is_ending() -> bool:
+    """Whether TimeOver, or another end such as Ctrl-C, has been raised, and what handles it is running."""
     error = sys.exception()
-    while error is not None and not isinstance(error, TimeOver):
+    while isinstance(error, Exception):
         error = error.__context__
     return error is not None
