@@ -1,7 +1,6 @@
 """Measure a trained run again: regraft eval run=RUN, or ckpt_path=FILE."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +17,13 @@ from regraft.core.text import say
 from regraft.evaluation.options import SPLITS, EvaluateOptions, ThresholdMetric
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
 from regraft.runs.find import find_run
-from regraft.runs.folder import Run, find_checkpoint, run_of
+from regraft.runs.folder import find_checkpoint, run_of
 from regraft.tasks import TASKS
 
 if TYPE_CHECKING:
-    from regraft.evaluation.evaluator import Evaluator, Logits
+    from regraft.evaluation.evaluator import Evaluator
     from regraft.evaluation.results import Evaluation
-    from regraft.runs.calibration import Calibration
     from regraft.runs.checkpoint import Checkpoint
-    from regraft.runs.thresholds import Thresholds
-
-
-log = logging.getLogger(__name__)
 
 
 def run(arguments: list[str]) -> None:
@@ -94,6 +88,7 @@ def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
 
 
 def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
+    from regraft.evaluation.calibrated import calibrated, with_thresholds
     from regraft.evaluation.corruptions.errors import summary
     from regraft.evaluation.domain_shift import shift_of_classes, shift_of_outputs
     from regraft.evaluation.results import Evaluation, Robustness
@@ -111,10 +106,10 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     if options.calibrate and options.split != "val":
         held_out = evaluator.held_out()
     if options.fits_temperature:
-        calibration = _calibrated(*held_out, evaluator)
+        calibration = calibrated(evaluator, *held_out)
         temperature = calibration.temperature
     if options.fits_thresholds:
-        fitted = _with_thresholds(*held_out, evaluator, temperature, options.metric)
+        fitted = with_thresholds(evaluator, *held_out, temperature, options.metric)
     if fitted is not None:
         import numpy as np  # late, as help and completion need none
 
@@ -167,59 +162,6 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
         thresholds=fitted,
         noun=evaluator.checkpoint.input_spec.kind,
     )
-
-
-def _calibrated(by: str, logits: "Logits", evaluator: "Evaluator") -> "Calibration":
-    """Fits a temperature on what is held out and keeps it in the run's folder, unless it was fitted on other data."""
-    from regraft.evaluation import temperature as calibration
-    from regraft.runs.calibration import write
-
-    fitted = calibration.fit(logits.values, logits.targets, by, evaluator.checkpoint.path)
-    problem = _kept(evaluator, lambda run: write(run, fitted))
-    if problem:
-        log.warning("The temperature %.4f holds for this evaluation only: %s.", fitted.temperature, problem)
-    return fitted
-
-
-def _with_thresholds(
-    by: str, logits: "Logits", evaluator: "Evaluator", temperature: float, metric: ThresholdMetric
-) -> "Thresholds":
-    """Fits thresholds on what is held out and keeps them in the run's folder, unless it is other data's."""
-    from regraft.evaluation.thresholds import fit
-    from regraft.runs.thresholds import write
-
-    path, names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
-    outputs = logits.outputs(temperature)
-    fitted = fit(
-        logits.task,
-        outputs,
-        logits.targets,
-        names,
-        metric,
-        path,
-        split=by,
-        temperature=temperature,
-        positive=logits.positive,
-    )
-    problem = _kept(evaluator, lambda run: write(run, fitted))
-    if problem:
-        log.warning("The thresholds hold for this evaluation only: %s.", problem)
-    return fitted
-
-
-def _kept(evaluator: "Evaluator", write: Callable[[Run], None]) -> str:
-    """Writes what was fitted into the run's folder; returns why it can't be kept, an empty text if it is."""
-    checkpoint = evaluator.checkpoint.path
-    run = run_of(checkpoint)
-    if run is None:
-        return f"{checkpoint} isn't in a run's folder"
-    if not evaluator.is_on_all_own_data:
-        return "it was fitted on other data than the run's, or on a part of it"
-    try:
-        write(run)
-    except OSError as error:
-        return f"it can't be kept in {run.path} ({error.strerror})"
-    return ""
 
 
 def _prefixed(values: dict[str, Any], prefix: str, logged: dict[str, float] | None = None) -> dict[str, Any]:
