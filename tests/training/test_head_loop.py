@@ -62,12 +62,11 @@ def test_the_loss_after_a_closed_form_is_the_same_in_blocks(monkeypatch, weights
     sample_loss.weights = weights
     groups = [{"name": "head/decay", "params": [head.weight]}]
     task = TASKS["classification"]
-    of_module = SimpleNamespace(head=head, task=task, sample_loss=sample_loss, _groups=groups)
-    loop = HeadLoop(partial(TransferModule._loss_on_features, of_module), task.predicted)
-    loop._batch = batch
+    loop = HeadLoop(head, sample_loss, task.predicted)
+    loop._batch, loop._optimizer = batch, SimpleNamespace(param_groups=groups)
     whole = loop.last_step()
     monkeypatch.setattr(head_loop, "_BLOCK", 3)
-    in_blocks = loop.last_step(partial(TransferModule._loss_in_blocks, of_module))
+    in_blocks = loop.last_step(has_gradient=False)
     assert torch.allclose(whole[0], in_blocks[0])
     for one, other in zip(whole[1:], in_blocks[1:], strict=True):
         assert torch.equal(one, other)
@@ -84,7 +83,7 @@ def test_metrics_of_the_last_step_are_those_of_its_own_predictions():
         task=TASKS["classification"],
         train_metrics=SimpleNamespace(update=lambda *given: updates.append(given)),
         _earlier_steps=earlier,
-        _head_loop=SimpleNamespace(last_step=lambda loss_in_blocks: last),
+        _head_loop=SimpleNamespace(last_step=lambda has_gradient: last),
         _require_finite=lambda steps, batch: None,
     )
     assert TransferModule.training_step(module, {"steps": []}, 0) == 0.5

@@ -50,8 +50,8 @@ _Loader = type("_Loader", (yaml.CSafeLoader, _omegaconf_loader), {}) if yaml.__w
 def quick_composing() -> Iterator[None]:
     """Has Hydra compose the same in two thirds of the time, inside the block.
 
-    OmegaConf makes its loader of YAML anew for each file, in Python. For each file, Hydra makes a config of all choices
-    for the interpolations in its defaults list, which hardly any has.
+    For each file, OmegaConf makes a loader of YAML, in Python, and Hydra a config of all choices, for interpolations in
+    the file's defaults list, which hardly any has.
     """
 
     def choices(overrides: defaults_list.Overrides, defaults_list: list[InputDefault], self_added: bool) -> DictConfig:

@@ -3,7 +3,7 @@
 What Lightning does around each batch takes longer than a linear head's step, so it is done once an epoch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
+from regraft.training.losses.sample_loss import SampleLoss
 from regraft.training.optim.fused import fused_kernels
 from regraft.training.optim.parameter_groups import scaled_learning_rates
 
@@ -24,8 +25,6 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 LossOf = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From features (batch, num_features), targets and indices (batch,) to the mean loss and the logits."""
-LossInBlocks = Callable[[Iterable[tuple[Tensor, Tensor, Tensor]], int], tuple[Tensor, Tensor]]
-"""From blocks of the same and their number of samples to the mean loss and the predictions, without a gradient."""
 _BLOCK = 16_384
 """Samples whose loss without a gradient is computed at once."""
 
@@ -114,11 +113,15 @@ def uses_rng(module: nn.Module) -> bool:
 
 
 class HeadLoop:
-    """Takes the steps of epochs that are a single batch, and limits the threads of other head-only epochs."""
+    """Takes the steps of epochs that are a single batch, and limits the threads of other head-only epochs.
 
-    def __init__(self, loss_of: LossOf, predict: Callable[[Tensor], Tensor]) -> None:
-        self._loss_of = loss_of
-        self._predict = predict
+    Args:
+        predict: from logits to predicted targets.
+    """
+
+    def __init__(self, head: nn.Module, sample_loss: SampleLoss, predict: Callable[[Tensor], Tensor]) -> None:
+        self._head, self._sample_loss, self._predict = head, sample_loss, predict
+        self._optimizer: Optimizer | None = None
         self._num_threads: int | None = None
         self._batch: EpochBatch | None = None
 
@@ -146,7 +149,7 @@ class HeadLoop:
             )
         self._batch = batch
         num_steps = len(batch["steps"]) - 1
-        optimizer: Optimizer = trainer.optimizers[0]
+        self._optimizer = optimizer = trainer.optimizers[0]
         if not batch["bitwise"]:
             self.use_single_thread(len(batch["steps"][0]), optimizer)
         taken = train_steps(batch, num_steps, self._loss_of, self._predict, optimizer, after_step, seed_draws)
@@ -159,24 +162,51 @@ class HeadLoop:
         assert self._batch is not None, "begin() comes first"
         return self._batch["features"], self._batch["targets"], self._batch["indices"]
 
-    def last_step(self, in_blocks: LossInBlocks | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def last_step(self, *, has_gradient: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns loss, predictions, targets and indices, (batch,), of the step that Lightning takes.
 
         Args:
-            in_blocks: where the loss has no gradient, what it is of many samples.
+            has_gradient: whether the gradient of the loss reaches the weights; without it, less memory is needed.
         """
         assert self._batch is not None, "begin() comes first"
         batch, rows = self._batch, self._batch["steps"][-1]
         targets, indices = batch["targets"][rows], batch["indices"][rows]
-        if in_blocks is not None and len(rows) > _BLOCK:
-            parts = rows.split(_BLOCK)
-            blocks = ((batch["features"][part], batch["targets"][part], batch["indices"][part]) for part in parts)
-            return *in_blocks(blocks, len(rows)), targets, indices
+        if not has_gradient and len(rows) > _BLOCK:
+            return *self._in_blocks(batch, rows), targets, indices
         loss, logits = self._loss_of(batch["features"][rows], targets, indices)
         return loss, self._predict(logits.detach()), targets, indices
+
+    def _groups(self) -> list[dict[str, Any]]:
+        assert self._optimizer is not None, "begin() comes first"
+        return self._optimizer.param_groups
+
+    def _loss_of(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        logits: Tensor = self._head(features)
+        return self._sample_loss.mean(logits, targets, indices, self._groups()), logits
+
+    @torch.no_grad()
+    def _in_blocks(self, batch: EpochBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss of rows, with a gradient of nothing, which Lightning asks for; and the predictions."""
+        # Predictions of blocks that are kept one by one would lie between the freed room of blocks.
+        predictions = torch.empty(0)
+
+        def logits_of_blocks() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            nonlocal predictions
+            start = 0
+            for part in rows.split(_BLOCK):
+                logits = self._head(batch["features"][part])
+                found = self._predict(logits)
+                if not start:
+                    predictions = found.new_empty(len(rows), *found.shape[1:])
+                predictions[start : start + len(found)] = found
+                start += len(found)
+                yield logits, batch["targets"][part], batch["indices"][part]
+
+        loss = self._sample_loss.mean_in_blocks(logits_of_blocks(), self._groups())
+        return loss.requires_grad_(), predictions
 
     def end(self) -> None:
         """Restores the number of threads and releases the features."""
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)
-        self._num_threads = self._batch = None
+        self._num_threads = self._batch = self._optimizer = None

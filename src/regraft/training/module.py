@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -92,7 +92,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         self._schedule = RunSchedule(make_scheduler)
         self._layout = torch.preserve_format
         self.sample_loss = SampleLoss(self.loss, l1, l2)
-        self._head_loop = HeadLoop(self._loss_on_features, self.task.predicted)
+        self._head_loop = HeadLoop(head, self.sample_loss, self.task.predicted)
         self.save_hyperparameters(record or {}, logger=False)
         metrics = logged_metrics(self.task, num_classes)
         self.train_metrics = TrainMetrics(self.task, num_classes)
@@ -148,7 +148,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         """
         if "steps" in batch:
             is_fitted = isinstance(self.trainer.optimizers[0], ClosedForm)
-            loss, predictions, targets, indices = self._head_loop.last_step(self._loss_in_blocks if is_fitted else None)
+            # The loss after a closed form is only logged.
+            loss, predictions, targets, indices = self._head_loop.last_step(has_gradient=not is_fitted)
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
@@ -219,36 +220,6 @@ class TransferModule(QuickHookNames, pl.LightningModule):
     def _groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = self.trainer.optimizers[0].param_groups
         return groups
-
-    def _loss_on_features(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self.head(features)
-        return self.sample_loss.mean(logits, targets, indices, self._groups), logits
-
-    @torch.no_grad()
-    def _loss_in_blocks(
-        self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], num_samples: int
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss after a closed form's step, and the predictions, from all features in blocks.
-
-        The loss is only logged, so that its gradient, which Lightning asks for, needn't reach the weights.
-        """
-        # Predictions of blocks that are kept one by one would lie between the freed room of blocks.
-        predictions = torch.empty(0)
-
-        def logits_of_blocks() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-            nonlocal predictions
-            start = 0
-            for features, targets, indices in blocks:
-                logits = self.head(features)
-                found = self.task.predicted(logits)
-                if not start:
-                    predictions = found.new_empty(num_samples, *found.shape[1:])
-                predictions[start : start + len(found)] = found
-                start += len(found)
-                yield logits, targets, indices
-
-        loss = self.sample_loss.mean_in_blocks(logits_of_blocks(), self._groups)
-        return loss.requires_grad_(), predictions
 
     def _seed_draws(self, draw_seed: int) -> None:
         seed = derive_seed(draw_seed, "step", self.global_rank)
