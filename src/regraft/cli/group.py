@@ -26,6 +26,7 @@ from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
 from regraft.training.fit.group import Group, together
 from regraft.training.fit.same_config import require_same_config
+from regraft.training.fit.shared_disk import seen_by
 from regraft.training.plan import TrainingJob
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _code_hash() -> str:
 def _require_seen(group: Group, run: Run) -> None:
     """Raises ConfigError if another node has another disk at the run's folder."""
     places = group.gather("places", str(group.place))
-    blind = [place for place, is_seen in zip(places, group.see("folder", run.path), strict=True) if not is_seen]
+    blind = [place for place, is_seen in zip(places, seen_by(group, "folder", run.path), strict=True) if not is_seen]
     if blind:
         fix = "Name a folder on a disk that all nodes share: output_dir=PATH."
         raise ConfigError("output_dir", f"{run.path} of {places[0]} isn't there for {listed(blind)}", fix=fix)

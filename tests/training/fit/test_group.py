@@ -8,29 +8,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from helpers.group_threads import each, processes
 from regraft.core.errors import ConfigError
 from regraft.core.launcher import Place
 from regraft.training.fit import group as groups
 from regraft.training.fit import signs_of_life
 from regraft.training.fit.group import EndedElsewhereError, Group, together
 from regraft.training.fit.same_config import differences, require_same_config
-
-
-def processes(number, num_nodes=1):
-    """Returns a group as each of its processes sees it; here they are threads."""
-    store, per_node = dist.HashStore(), number // num_nodes
-    found = []
-    for rank in range(number):
-        found.append(Group(Place("torchrun", rank, number, rank % per_node, per_node, rank // per_node, num_nodes)))
-        found[-1]._store = store
-    return found
-
-
-def each(group, function):
-    """Returns what a function returns, or raises, in each process."""
-    with ThreadPoolExecutor(len(group)) as pool:
-        tasks = [pool.submit(function, process) for process in group]
-        return [task.exception() or task.result() for task in tasks]
 
 
 def test_values_are_exchanged_by_rank():
@@ -227,18 +211,6 @@ def test_a_port_in_use_is_named(monkeypatch):
         monkeypatch.setattr(groups, "_SECONDS_TO_TELL", 0.0)
         with pytest.raises(ConfigError, match=r"rank 1 on .* has waited"):
             alone(1, port, monkeypatch).connect(0.5)
-
-
-def test_nodes_with_disks_of_their_own_share_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(groups, "_SECONDS_TO_SEE", 0.1)
-    group = processes(4, num_nodes=2)
-    assert each(group, lambda process: process.sharing("one", tmp_path / "store")) == [[0, 1, 2, 3]] * 4
-    assert not list((tmp_path / "store").iterdir())
-    apart = each(group, lambda process: process.sharing("own", tmp_path / str(process.place.node)))
-    assert apart == [[0, 1], [0, 1], [2, 3], [2, 3]]
-    (tmp_path / "file").write_text("")
-    nowhere = each(group, lambda process: process.sharing("none", tmp_path / "file" / "store"))
-    assert nowhere == apart
 
 
 def test_an_interrupted_process_tells_the_others():

@@ -17,13 +17,11 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from regraft.core import slurm
-from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, errors_in, listed
 from regraft.core.launcher import Place
 from regraft.core.startup import Preempted
@@ -36,9 +34,6 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 _SECONDS_TO_TELL = 10.0
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_REQUEUE = 15.0
-_SECONDS_TO_SEE = 10.0
-"""How late a file may be seen that another node has written, on a network's disk."""
-_TOKEN = ".group"
 _NUM_SHOWN = 3
 _numbers = itertools.count()
 T = TypeVar("T")
@@ -185,32 +180,6 @@ class Group:
         if self.place.local_rank == 0:
             self._set(f"{name}/{self.place.node}", None)
 
-    def see(self, name: str, folder: Path) -> list[bool]:
-        """Returns by rank whether a file that the first process writes into a folder is there for each process."""
-        file = folder / _TOKEN
-        if not self.is_first:
-            token = self.take(f"{name}/token")
-            return self.gather(name, token is not None and _is_seen(file, token))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            token = uuid.uuid4().hex
-            write_atomically(file, token.encode())
-        except OSError:  # nobody sees what isn't written
-            token = None
-        try:
-            self.give(f"{name}/token", token)
-            return self.gather(name, token is not None)
-        finally:
-            if token is not None:
-                file.unlink(missing_ok=True)
-
-    def sharing(self, name: str, folder: Path) -> list[int]:
-        """Returns the ranks that find in a folder what this process writes there: all, or those of its node."""
-        nodes = self.gather(f"{name}/nodes", self.place.node)
-        if self.place.num_nodes == 1 or all(self.see(name, folder)):
-            return list(range(len(nodes)))
-        return [rank for rank, node in enumerate(nodes) if node == self.place.node]
-
     def require_same(self, name: str, facts: Mapping[str, str]) -> None:
         """Raises ConfigError if one process has another fact than the first one, such as a version."""
         gathered = self.gather(name, [str(self.place), dict(facts)])
@@ -329,16 +298,6 @@ def naming_the_lost(group: Group | None, run: Run) -> Iterator[None]:
         resume = f"to resume it, started in the same way: {resume_command(run)}"
         rest = resume if run.can_resume else "no checkpoint had been written"
         raise EndedElsewhereError(f"no answer from {listed(lost)}, so the run ends; {rest}") from error
-
-
-def _is_seen(file: Path, token: str) -> bool:
-    """Whether a file that the first process has written is on the disk of this one."""
-    ends = time.monotonic() + _SECONDS_TO_SEE
-    while not (file.is_file() and file.read_text(encoding="utf-8") == token):
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @contextmanager

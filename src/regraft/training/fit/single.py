@@ -19,6 +19,7 @@ from regraft.runs.state import StateRecorder
 from regraft.training.fit.group import Group
 from regraft.training.fit.multi_process import is_sharded
 from regraft.training.fit.results import earlier_checkpoint
+from regraft.training.fit.shared_disk import sharing
 from regraft.training.lightning import interruptible
 from regraft.training.plan import TrainingJob
 
@@ -179,7 +180,7 @@ def _stored(group: Group | None, name: str, plan: "FeaturePlan") -> "tuple[Any, 
 
     if group is None:
         return store_features(plan)
-    ranks = group.sharing(f"{name}/store", plan.frozen.store.folder)
+    ranks = sharing(group, f"{name}/store", plan.frozen.store.folder)
     share = Share(ranks.index(group.place.rank), len(ranks))
     computed = group.gather(f"{name}/computed", list(store_share(plan, share)))
     in_shares = ExtractionStats(0, sum(computed[rank][0] for rank in ranks), max(computed[rank][1] for rank in ranks))
