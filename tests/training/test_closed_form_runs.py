@@ -90,6 +90,8 @@ def test_images_that_were_trained_on_validate_nothing(mixed):
     for given in ([], ["data.refit=false"]):
         with pytest.raises(ValueError, match=r"split: .*trained on its validation images.*data\.refit=false"):
             regraft.evaluate([f"ckpt_path={mixed.path}", "split=val", *given])
+    with pytest.raises(ValueError, match=r"split: .*Leave split=val out, to calibrate on its cross-validation\."):
+        regraft.evaluate([f"ckpt_path={mixed.path}", "split=val", "calibrate=temperature"])
 
 
 def test_a_temperature_is_fitted_on_what_was_left_out(mixed):

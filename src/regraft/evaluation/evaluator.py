@@ -86,7 +86,7 @@ class Evaluator:
         self._left_out = self._outputs_left_out() if calibrates and split != "val" else None
         splits = [split, *(["val"] if calibrates and split != "val" and self._left_out is None else [])]
         if "val" in splits:
-            self._require_validation_images()
+            self._require_validation_images(calibrates=calibrates)
         if "ensemble" in checkpoint.config and self._data.fingerprint == checkpoint.fingerprint:
             self._require_own(splits)
         for split in splits:
@@ -126,15 +126,14 @@ class Evaluator:
         """Returns how images are held out, and their outputs, on which calibration is fitted."""
         return self._left_out or ("val", self.split("val")[1])
 
-    def _require_validation_images(self) -> None:
+    def _require_validation_images(self, *, calibrates: bool) -> None:
         """Checks that validation images haven't been trained on, and that those of other data aren't left out."""
         if self.checkpoint.config["data"].get("refit") and self._data.fingerprint == self.checkpoint.fingerprint:
-            raise ConfigError(
-                "split",
-                f"the run was trained on its validation {self._nouns}, too (data.refit=true)",
-                got="val",
-                fix="Train it with data.refit=false to hold them out.",
-            )
+            reason = f"the run was trained on its validation {self._nouns}, too (data.refit=true)"
+            fix = "Train it with data.refit=false to hold them out."
+            if calibrates and self.checkpoint.content.get("left_out"):
+                fix = f"Leave split=val out, to calibrate on its cross-validation. {fix}"
+            raise ConfigError("split", reason, got="val", fix=fix)
         if self._config["data"].get("refit"):
             raise ConfigError("data.refit", "it leaves no validation split", got=True, fix="Use data.refit=false.")
 
