@@ -31,13 +31,9 @@ def now() -> tuple[float, float]:
 
 
 def by_regraft(engine: str, scratch: Path) -> Callable[[], int]:
-    """Returns what predicts the photos as `regraft predict` does, without stored features."""
-    from regraft.core.startup import keep_freed_memory, take_over_process
-
-    take_over_process()
+    """Returns what predicts the photos by a call from Python."""
     import regraft
 
-    keep_freed_memory()
     model = regraft.load((scratch / "run").resolve(), engine=engine)
     model.predict(sorted((scratch / "photos").iterdir())[:BATCH_SIZE])
     return lambda: len(model.predict(scratch / "photos", batch_size=BATCH_SIZE))

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import os
 import runpy
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from regraft.core import startup
 SCRIPT = Path(__file__).parents[1] / "docs" / "how-to" / "plain_lightning.py"
 
 _LOOKING = """
-import ctypes, gc, logging, os, random, signal, sys, warnings
+import gc, logging, os, random, signal, sys, warnings
+from helpers.allocation import maps_large_blocks
 
 def state():
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
@@ -42,32 +44,27 @@ def state():
         "torch": torch.get_rng_state().tolist() if torch else None,
         "threads": torch.get_num_threads() if torch else None,
         "deterministic": torch.are_deterministic_algorithms_enabled() if torch else None,
-        "mallopt": calls[:],
+        "large blocks": maps_large_blocks(),
     }
 
 def require_same(before, after):
     changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
     assert not changed, {key: [str(value)[:400] for value in values] for key, values in changed.items()}
 
-calls = []
 names = ["", "pytorch_lightning", "lightning_fabric", "torch", "regraft", "hydra"]
-
-class Watched(ctypes.CDLL):
-    def __getattr__(self, name):
-        calls.append(name)
-        return super().__getattr__(name)
-
 """
 
 
 def run(code: str, folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", _LOOKING + code], cwd=folder, capture_output=True, text=True)
+    command, paths = [sys.executable, "-c", _LOOKING + code], {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def as_a_library(code: str) -> None:
     # Whatever commands have run in the process that this one was forked from.
-    startup._is_ours = False
+    startup._is_ours = startup._keeps_memory = False
+    startup._set_mallopt(startup._RETURNED)
     gc.unfreeze()
     exec(_LOOKING + code, {"__name__": "__main__"})
 
@@ -76,7 +73,6 @@ def test_training_leaves_the_process_as_it_was():
     """The imports come first, so that each state is there to compare."""
     code = f"""
 import numpy, torch, pytorch_lightning, regraft
-ctypes.CDLL = Watched
 numpy.random.seed(3), torch.manual_seed(4), torch.set_num_threads(1)
 signal.signal(signal.SIGTERM, lambda *call: None)
 logging.getLogger("pytorch_lightning").setLevel(logging.DEBUG)
@@ -118,7 +114,6 @@ require_same(before, after)
 
 def test_a_command_tunes_its_own_process(tmp_path):
     code = f"""
-ctypes.CDLL = Watched
 from regraft.cli.main import main
 before = state()
 try:
@@ -127,7 +122,7 @@ except SystemExit as done:
     assert not done.code
 after = state()
 assert after["frozen"] > before["frozen"]
-assert "mallopt" in after["mallopt"]
+assert before["large blocks"] is not False and not after["large blocks"]
 assert after["environment"]["PYTORCH_NVML_BASED_CUDA_CHECK"] == "0" or __import__("torch").cuda.is_available()
 """
     run(code, tmp_path)

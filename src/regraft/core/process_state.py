@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from regraft.core.startup import quick_imports
+from regraft.core.startup import freed_memory_returned, quick_imports
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def process_state_kept(*modules: str) -> Iterator[None]:
     """Restores what is global in a process at the end of the block.
 
     That is the environment, the current folder, `sys.path`, warning filters, log levels, signal handlers, the garbage
-    collector, the random states of Python, NumPy and torch, and torch's threads and deterministic mode.
+    collector, memory that is kept for the next allocation, the random states of Python, NumPy and torch, and torch's
+    threads and deterministic mode.
 
     Args:
         modules: imported at the start, so that what importing them changes is restored, except for the log levels that
@@ -29,7 +30,7 @@ def process_state_kept(*modules: str) -> Iterator[None]:
     environment, folder, path = dict(os.environ), os.getcwd(), sys.path[:]  # noqa: PTH109
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     collects, python_random = gc.isenabled(), random.getstate()
-    with warnings.catch_warnings():
+    with freed_memory_returned(), warnings.catch_warnings():
         with quick_imports():
             for module in ("numpy", "torch", *modules):
                 importlib.import_module(module)

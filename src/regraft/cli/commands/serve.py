@@ -12,7 +12,7 @@ from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.trust import named_in
 from regraft.core.console import steps_shown
 from regraft.core.errors import ConfigError
-from regraft.core.startup import quick_imports
+from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.core.text import say
 from regraft.runs.folder import run_of
 
@@ -88,6 +88,8 @@ def _app(config: DictConfig, trust: Sequence[str], tell: Callable[[str], None]) 
     model = trained_model(
         config.ckpt_path, trust=trust, device=device_named(config.device), engine=config.engine, tell=tell
     )
+    if model.device.type == "cpu":
+        keep_freed_memory()
     run = run_of(model.checkpoint)
     name = model.checkpoint.stem if run is None else f"{run.path.parent.name}/{run.path.name}"
     app = make_app(model, run=name, version=__version__, limits=limits, hosts=hosts)

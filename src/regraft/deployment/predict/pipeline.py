@@ -5,7 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.memory import is_out_of_memory
+from regraft.core.startup import freed_memory_returned, keep_freed_memory
 from regraft.deployment.network import TrainedNetwork
 from regraft.deployment.predict.results import Prediction, to_outputs, to_predictions
 from regraft.deployment.reader import NamedInput
@@ -95,8 +96,14 @@ def predict_inputs(model: TrainedNetwork, inputs: object, *, top_k: int, tta: st
     """Returns the predictions of inputs, in their order; `Classifier.predict` describes the arguments."""
     require_options(top_k, batch_size)
     model.reader.require_tta(tta)
-    batches = predict_batches(model, model.reader.named(inputs), top_k=top_k, tta=tta, batch_size=batch_size)
-    return [prediction for batch in batches for prediction in batch]
+    rest = iter(model.reader.named(inputs))
+    first = list(islice(rest, batch_size + 1))
+    batches = predict_batches(model, chain(first, rest), top_k=top_k, tta=tta, batch_size=batch_size)
+    with freed_memory_returned():
+        # Returning it takes longer than a photo.
+        if len(first) > batch_size and model.device.type == "cpu":
+            keep_freed_memory()
+        return [prediction for batch in batches for prediction in batch]
 
 
 def require_options(top_k: object, batch_size: object) -> None:
