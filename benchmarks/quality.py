@@ -1,4 +1,4 @@
-"""How good a command's classifier is beside those of scikit-learn, fastai and timm on the same backbone.
+"""How good a command's classifier is beside those of scikit-learn, fastai, timm and AutoGluon on the same backbone.
 
     python benchmarks/quality.py --sets FOLDER [--only SET,SET] [--cases CASE,CASE] [--splits 1] [--shots 0]
                                  [--rows quality.jsonl]
@@ -323,6 +323,16 @@ def in_timm(scratch: Path, batch_size: int, head_rate: float) -> dict[str, float
         found = [(model(images).softmax(1), labels) for images, labels in batches]
     probabilities, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return figures(probabilities.double().numpy(), labels.numpy(), seconds)
+
+
+@case
+def autogluon_recipe(scratch: Path) -> dict[str, float]:
+    from autogluon_recipe import fine_tuned
+
+    started = process_time()
+    probabilities_of = fine_tuned(scratch / "set" / "train", IMAGE_SIZE)
+    seconds = process_time() - started
+    return figures(*probabilities_of(scratch / "set" / "test"), seconds)
 
 
 def link_split(source: Path, target: Path, split: int, shots: int) -> None:
