@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from regraft.features.cut import Costs, CutPhase, choose_cut, cut_phases, frozen_depth, saved_flops
+from regraft.features.cut import Costs, CutPhase, choose_cut, cut_phases, frozen_depth, last_part, saved_flops
 
 STAGES = ("a", "b", "c")
 # Stage c is the pooled one.
@@ -45,6 +45,10 @@ def test_the_deepest_cut_is_taken_where_a_smaller_one_gains_much_less():
 def test_a_depth_where_several_tensors_cross_is_passed_over():
     costs = Costs(flops=[100, 50, 10], feature_shapes={1: (8,), 3: (4,)})
     assert choose_cut(2, costs) == 1
+
+
+def test_the_last_part_is_as_large_as_a_share_of_the_operations_allows():
+    assert [last_part(COSTS, most) for most in (0.5, 0.375, 0.3, 0.01)] == [1, 1, 2, 0]
 
 
 def test_each_phase_has_its_own_cut():

@@ -96,6 +96,16 @@ def test_a_pass_continues_from_the_output_of_a_cut_with_what_was_pooled_below(tm
     assert view.num_read == 5
 
 
+@pytest.mark.parametrize("stages", ["all", ["conv1", "conv3"], ["conv3"]])
+def test_a_backbone_continues_above_a_stage_that_is_read(stages, tmp_path):
+    view, backbone = View(), tapped(plain(), stages)
+    made = cache(backbone, tmp_path)
+    made.ensure([view], [2])
+    with torch.no_grad():
+        expected = backbone.eval()(view.images)
+        assert torch.equal(backbone(features(made, view, 2), 2), expected)
+
+
 def test_two_cuts_are_stored_in_one_pass(tmp_path):
     view, backbone = View(), plain()
     made = cache(backbone, tmp_path)

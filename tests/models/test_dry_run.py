@@ -19,13 +19,13 @@ class ReadsValues(nn.Module):
 )
 def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last, small, monkeypatch):
     monkeypatch.setattr(dry_run, "_SMALL", small)
-    norm = nn.BatchNorm2d(3)
+    norm = nn.BatchNorm2d(3).eval()  # as in a frozen stage of a backbone that trains
     backbone = Backbone({"norm": norm, "last": last}, 48, ImageSpec(4))
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     found = dry_outputs(backbone, [norm, last], num_inputs=2)
     assert [(module, tuple(output.shape)) for module, output in found] == [(norm, (2, 3, 4, 4)), (last, (2, 48))]
     assert all(output.is_meta for _, output in found)
-    assert backbone.training
+    assert (backbone.training, norm.training) == (True, False)
     assert not norm._forward_hooks
     assert all(tensor.equal(before[name]) for name, tensor in backbone.state_dict().items())
 

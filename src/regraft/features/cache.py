@@ -130,6 +130,10 @@ class FeatureCache:
         """Whether the store has an entry of a depth under a view's transform."""
         return self.store.has(self._fields(view, depth))
 
+    def output_shape(self, depth: int) -> tuple[int, ...]:
+        """Returns the shape of the output at a depth, without what has been pooled below."""
+        return self._record_layout(depth).shape
+
     def location(self, views: Sequence[Any], depth: int) -> str:
         """Returns where the features of some views are kept, for people."""
         entries = [self.stored(view, depth).entry for view in views]

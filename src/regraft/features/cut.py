@@ -95,6 +95,13 @@ def choose_cut(frozen_depth: int, costs: Costs) -> int:
     return min(good, key=lambda depth: (math.prod(costs.feature_shapes[depth]), -depth), default=0)
 
 
+def last_part(costs: Costs, most: float) -> int:
+    """Returns the least depth at which a cut leaves at most a share of the operations above it; 0 if none does."""
+    least = (1 - most) * sum(costs.flops)
+    found = [depth for depth in costs.feature_shapes if least <= costs.up_to(depth) and depth < len(costs.flops)]
+    return min(found, default=0)
+
+
 def saved_flops(plan: Sequence[CutPhase], costs: Costs, *, num_images: int, num_missing: int) -> float:
     """Returns the operations that storing saves in a run; negative if it costs more than it saves.
 

@@ -176,14 +176,24 @@ class FeatureLayout:
     def feature_shapes(self) -> dict[int, tuple[int, ...]]:
         """The shape of the features of each depth from which the backbone can be continued.
 
-        Where inputs have outputs of several lengths, it is that of an example.
+        Where inputs have outputs of several lengths, it is that of an example. Pooled outputs that have been read below
+        are among the features, before the output at the depth, as one row of numbers.
         """
-        if not self._read:
-            return dict(self._shapes)
-        found = {depth: shape for depth, shape in self._shapes.items() if depth < min(self._read)}
-        if all(depth in self._shapes for depth in self._read):
-            found[self._num_stages] = (sum(self._read.values()),)
-        return found
+        found = {}
+        for depth, shape in self._shapes.items():
+            below = [each for each in self._read if each <= depth]
+            width = sum(self._read[each] for each in below)
+            if not below:
+                found[depth] = shape
+            elif depth == self._num_stages:
+                found[depth] = (width,)
+            elif self._spec.is_of_one_shape(shape):
+                found[depth] = (width + math.prod(shape),)
+        return {depth: shape for depth, shape in found.items() if self._are_known(depth)}
+
+    def _are_known(self, depth: int) -> bool:
+        """Whether one tensor crosses wherever an output is read up to a depth."""
+        return all(each in self._shapes for each in self._read if each <= depth)
 
     @property
     def widest(self) -> int:
@@ -201,9 +211,9 @@ class FeatureLayout:
 
     def features(self, layout: RecordLayout) -> list[slice]:
         """Returns which values of a record are the features, in order."""
-        if not self._read or layout.depth < self._num_stages:
-            return [layout.output]
-        parts = [layout.pooled_output(depth) for depth in sorted(self._read)]
+        parts = [layout.pooled_output(depth) for depth in sorted(self._read) if depth <= layout.depth]
+        if not parts or layout.depth < self._num_stages:
+            parts.append(layout.output)
         joined = parts[:1]
         for part in parts[1:]:
             if part.start == joined[-1].stop:

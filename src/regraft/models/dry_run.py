@@ -25,7 +25,7 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_inputs: in
         if isinstance(output, Tensor):
             found.append((module, torch.empty_like(output, device="meta")))
 
-    was_training = backbone.training
+    modes = {module: module.training for module in backbone.modules()}
     hooks = [module.register_forward_hook(note) for module in modules]
     backbone.eval()
     try:
@@ -35,7 +35,8 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_inputs: in
                 device = next(backbone.parameters(), torch.zeros(())).device
                 backbone(backbone.input_spec.example(num_inputs, device))
     finally:
-        backbone.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
         for hook in hooks:
             hook.remove()
     return found

@@ -90,9 +90,11 @@ class UpTo:
 
     Attributes:
         until: name of a stage, or a shell-style pattern (`layer*`), which freezes up to its last match.
+        keeps_statistics: whether BatchNorm keeps its pretrained statistics in the stages that train.
     """
 
     until: str
+    keeps_statistics: bool = False
     names_stages: ClassVar[bool] = True
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
@@ -105,9 +107,14 @@ class UpTo:
 
 @dataclass(frozen=True)
 class LastStages:
-    """Trains the head and the last `num_stages` stages, at least 1, of any backbone."""
+    """Trains the head and the last `num_stages` stages, at least 1, of any backbone.
+
+    Attributes:
+        keeps_statistics: as in `UpTo`.
+    """
 
     num_stages: int = 3
+    keeps_statistics: bool = False
 
     def __post_init__(self) -> None:
         fix = "To train the head only use freezing=linear_probe."

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.core.input_spec import InputSpec
 from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs
@@ -75,6 +76,7 @@ class TappedBackbone(Backbone):
         }
         super().__init__(stages, sum(widths.values()), backbone.input_spec)
         self._widths = dict(widths)
+        self._shapes: tuple[InputSpec, dict[str, tuple[int, ...]]] | None = None
 
     @property
     def feature_widths(self) -> dict[str, int]:
@@ -85,6 +87,29 @@ class TappedBackbone(Backbone):
     def untapped_stages(self) -> dict[str, nn.Module]:
         """The stages, without what pools their outputs."""
         return {name: stage.stage if isinstance(stage, TappedStage) else stage for name, stage in self.stages.items()}
+
+    def forward(self, inputs: Tensor, num_stages_done: int = 0) -> Tensor:
+        """Returns what `Backbone.forward` does.
+
+        Args:
+            inputs: with `num_stages_done`, rows of the pooled outputs up to there and the output, (batch, width); where
+                nothing has been pooled, the output alone.
+            num_stages_done: see `Backbone.forward`.
+        """
+        names = self.stage_names[:num_stages_done]
+        widths = [self._widths[name] for name in names if name in self._widths]
+        if not widths or num_stages_done == len(self.stages):
+            return super().forward(inputs, num_stages_done)
+        pooled = inputs[:, : sum(widths)].split(widths, dim=1)
+        output = inputs[:, sum(widths) :].reshape(len(inputs), *self._shape_of(names[-1]))
+        pair: Any = (output, pooled)
+        return super().forward(pair, num_stages_done)
+
+    def _shape_of(self, stage: str) -> tuple[int, ...]:
+        """Returns the shape of a stage's output of one input."""
+        if self._shapes is None or self._shapes[0] != self.input_spec:
+            self._shapes = self.input_spec, output_shapes(self)
+        return self._shapes[1][stage][1:]
 
 
 def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:

@@ -103,10 +103,10 @@ def settled_format(
     if work is None or work.num_steps < _LEAST_STEPS or not is_alone:
         return "contiguous", None
     spec = module.backbone.input_spec
-    shape: tuple[int, ...] = tuple(spec.example(1, "meta").shape[1:])
+    shape = output = tuple(spec.example(1, "meta").shape[1:])
     if plan is not None and work.depth:
-        shape = plan.frozen.costs.feature_shapes[work.depth]
-    if len(shape) != 3:  # tokens have one format
+        shape, output = plan.frozen.costs.feature_shapes[work.depth], plan.frozen.output_shape(work.depth)
+    if len(output) != 3:  # tokens have one format
         return "contiguous", None
     module.to(trainer.strategy.root_device)
     batch = (config["data"]["batch_size"], *shape)
