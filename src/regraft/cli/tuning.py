@@ -23,7 +23,6 @@ from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
 from regraft.training.auto.record import Record
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.auto.tuning import (
-    BATCH_SIZE,
     HELD_OUT,
     MAX_TRIALS,
     Leader,
@@ -56,11 +55,11 @@ class Tuner:
 
     def plan(self, leader: Leader) -> TuningPlan | None:
         """Returns what is planned, None if there isn't the time for it or nothing to gain; says so."""
-        found = plan_tuning(leader, self.left())
+        found = plan_tuning(leader, self.left(), 2 if self.data.has_own_split("val") else 1)
         if isinstance(found, str):
             self.tell(f"No fine-tuning: {found}.")
             return None
-        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint)
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint, found.until)
         if known is not None and known["num_epochs"] >= found.num_epochs and not known["is_better"]:
             self.tell(f"No fine-tuning: an earlier search found that {known['num_epochs']} epochs gain nothing.")
             return None
@@ -77,12 +76,12 @@ class Tuner:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
-        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint) or {}
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint, plan.until) or {}
         # Trials that were better have no overrides if there was no time for the training that followed them.
         if "overrides" in known and known["num_epochs"] >= plan.num_epochs:
-            made = self.record.take_again(_name(leader), leader.fraction, self.data.fingerprint, is_tested=True)
+            made = self.record.take_again(_name(leader, plan), leader.fraction, self.data.fingerprint, is_tested=True)
             if made is not None:
-                self.tell(f"{_name(leader)}, of an earlier search")
+                self.tell(f"{_name(leader, plan)}, of an earlier search")
                 return list(known["overrides"])
         trials = self._trials(leader, plan)
         if not trials:
@@ -94,6 +93,7 @@ class Tuner:
                 "candidate": leader.choice.name,
                 "fraction": leader.fraction,
                 "fingerprint": self.data.fingerprint,
+                "until": plan.until,
                 "num_epochs": plan.num_epochs,
                 "num_trials": len(trials),
                 "num_images": len({*(image for trial in trials for image in trial.images.tolist())}),
@@ -105,12 +105,11 @@ class Tuner:
             }
         )
         if not found.is_better:
-            self.tell(
-                f"Fine-tuning isn't kept: its gain of {leader.score.task.loss_title}, {found}, isn't more than chance."
-            )
+            of_loss = f"of {leader.score.task.loss_title}, {found},"
+            self.tell(f"Fine-tuning isn't kept: its gain {of_loss} isn't more than its standard error.")
             return None
         gain, nouns = f"{found} of {leader.score.task.loss_title}", leader.choice.spec.nouns
-        self.tell(f"Fine-tuning gains {gain}, more than chance; now on all {nouns}.")
+        self.tell(f"Fine-tuning gains {gain}; now on all {nouns}.")
         return self._final(leader, plan, found.gain)
 
     def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
@@ -122,7 +121,8 @@ class Tuner:
             if trials and needed + CLOSING_SECONDS > self.left():
                 break
             share = f"{1 - HELD_OUT:.0%} of the {leader.choice.spec.nouns}"
-            self.tell(f"Fine-tuning: trial {number + 1}, {plan.num_epochs} epochs on {share}")
+            part = "" if plan.until is None else f" of the stages above {plan.until}"
+            self.tell(f"Fine-tuning{part}: trial {number + 1}, {plan.num_epochs} epochs on {share}")
             trial = self._trial(leader, plan, number)
             if trial is None:
                 break
@@ -143,7 +143,7 @@ class Tuner:
         words += tuning_overrides(plan, num_train, quoted(head.path), leader.choice.spec)
         available = self.left() - SAFETY * plan.final_seconds - CLOSING_SECONDS
         tuned = self._trained([*words, *UNTESTED, *_at_most(available)], "tuned")
-        if not is_whole(tuned, plan):
+        if "limit" in tuned.results:
             return None
         trust = leader.choice.composed()["trust"]
         (images, before), (_, after) = _held_out(head, trust), _held_out(tuned, trust)
@@ -154,13 +154,16 @@ class Tuner:
         head = self.record.find(leader.choice.name, leader.fraction, self.data.fingerprint, is_tested=False)
         assert head is not None, "the run of the head in closed form has been made"
         start = quoted(head.path)
-        words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start, leader.choice.spec)]
-        if "data.refit" not in map(key_of, words):
-            words.append("data.refit=true")
+        shared = list(self.shared)
+        if leader.choice.composed()["data"]["refit"]:
+            kept = [each for each in shared if key_of(each) not in _OF_SPLITS]
+            # Only a validation split of the data is left for a first fit, which no trial has had.
+            shared = [*kept, "data.refit=true", "data.val_fraction=0"]
+        words = [*shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start, leader.choice.spec)]
         available = self.left() - SAFETY * plan.test_seconds - leader.run_seconds - CLOSING_SECONDS
         # In a hidden folder until it is whole, so that run=last isn't half of a fine-tuning.
         tuned = self._trained([*words, *_at_most(available)], "final")
-        if not is_whole(tuned, plan):
+        if "limit" in tuned.results:
             self.tell(f"Fine-tuning isn't kept: on all {leader.choice.spec.nouns} it took longer than expected.")
             return None
         made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
@@ -168,7 +171,7 @@ class Tuner:
         loss = head.results["cross_validation"].get("val/loss")
         self.record.add(
             made,
-            _name(leader),
+            _name(leader, plan),
             leader.fraction,
             self.data.fingerprint,
             is_tested=True,
@@ -187,8 +190,8 @@ class Tuner:
         return train_once([*words, *own], self.config_dir, is_printed=False)
 
 
-def _name(leader: Leader) -> str:
-    return f"{leader.choice.name}, fine-tuned"
+def _name(leader: Leader, plan: TuningPlan) -> str:
+    return f"{leader.choice.name}, fine-tuned{'' if plan.until is None else f' above {plan.until}'}"
 
 
 def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
@@ -209,9 +212,3 @@ def _at_most(seconds: float) -> list[str]:
     whole = max(1, int(seconds))
     days, rest = divmod(whole, 86400)
     return [f"+trainer.max_time='{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}'"]
-
-
-def is_whole(run: Run, plan: TuningPlan) -> bool:
-    """Whether no limit of time has ended a training early."""
-    num_images = run.results["num_images"]["train"]
-    return bool(run.results["num_steps"] >= plan.num_epochs * math.ceil(num_images / BATCH_SIZE))

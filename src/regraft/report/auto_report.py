@@ -108,7 +108,11 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     estimate = "leave-one-group-out" if score.is_grouped else "leave-one-out"
     headline = figure_text(task, score.headline)
     figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {nouns}"
-    tuned = "" if best.tuned_with is None else f" Fine-tuning it gained more than chance on {nouns} that were held out."
+    tuned = (
+        ""
+        if best.tuned_with is None
+        else f" Fine-tuning it gained more than a standard error on {nouns} that were held out."
+    )
     if num_compared == 1:
         only = "the only one that was compared" if len(tried) > 1 else "the only candidate"
         return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"

@@ -219,6 +219,7 @@ def test_where_the_folder_of_a_searchs_command_is_gone_it_says_what_paths_are_re
 def few_epochs(monkeypatch):
     monkeypatch.setattr(tuning, "MOST_EPOCHS", 2)
     monkeypatch.setattr(tuning, "FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(tuning, "LAST_EPOCHS", 2)
 
 
 def test_fine_tuning_that_gains_more_than_chance_is_kept_and_a_command_repeats_it(few_epochs, monkeypatch):
@@ -229,6 +230,7 @@ def test_fine_tuning_that_gains_more_than_chance_is_kept_and_a_command_repeats_i
     (trials,) = record["tuning"]
     assert (trials["num_epochs"], trials["num_images"]) == (2, 287)  # a fifth of all, as many as a fifth are trained on
     assert best.path.name == record["winner"] == "1-simple_cnn-8-tuned"
+    assert "refit" not in best.results  # trained once, on all of them
     assert sorted(path.name for path in best.path.parent.glob("[!.]*-*")) == ["0-simple_cnn-8", best.path.name]
     assert not list(best.path.parent.glob(".trials"))
     assert find_run("last", "outputs") == best  # and no trial

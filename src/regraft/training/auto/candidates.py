@@ -12,6 +12,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.modalities import SPECS
 from regraft.data.datamodule import DataModule
 from regraft.features.cache import FeatureCache
+from regraft.features.cut import last_part
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError, memory_limit
 from regraft.features.view import InputView
@@ -19,6 +20,7 @@ from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import find_checkpoint
+from regraft.training.auto.tuning import MOST_TRAINED, Cut
 from regraft.training.caching.feature_plan import model_name
 
 _ENOUGH = 32
@@ -47,6 +49,7 @@ class Candidate:
         last_stage_solvers: of the head in closed form, see `fit_closed_form`.
         num_test: number of test images.
         flops: of the features of an image.
+        cut: below the last stages, which a fine-tuning may train alone; None if there is no such place.
 
     Raises:
         ConfigError: its weights aren't here, it can't be built, or its features can't be stored.
@@ -88,6 +91,8 @@ class Candidate:
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
+        below = last_part(self._cache.costs, MOST_TRAINED)
+        self.cut = Cut(backbone.stage_names[below - 1], self._cache.costs.up_to(below) / self.flops) if below else None
         self._cache.prefer_stored(self._views, self._depth)
         self._computed, self._is_warm = (0, 0.0), False
 

@@ -90,10 +90,14 @@ class Record:
         short = _SIZE.sub(r"-\1", Path(name).name)
         return self.folder / f"{number}-{short}"
 
-    def tuning_of(self, candidate: str, fraction: float, fingerprint: str) -> dict[str, Any] | None:
-        """Returns what the last trials of fine-tuning a candidate on the same data have given; None without any."""
-        wanted = (candidate, fraction, fingerprint)
-        found = [each for each in self.tuning if (each["candidate"], each["fraction"], each["fingerprint"]) == wanted]
+    def tuning_of(self, candidate: str, fraction: float, fingerprint: str, until: str | None) -> dict[str, Any] | None:
+        """Returns what the last trials of fine-tuning a candidate on the same data have given; None without any.
+
+        Args:
+            until: see `TuningPlan`.
+        """
+        wanted = {"candidate": candidate, "fraction": fraction, "fingerprint": fingerprint}
+        found = [each for each in self.tuning if wanted.items() <= each.items() and each.get("until") == until]
         return found[-1] if found else None
 
     def add(

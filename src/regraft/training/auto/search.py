@@ -232,6 +232,7 @@ class Search(Baseline):
             candidate.num_test,
             cost.seconds_per_image,
             cost.run_seconds,
+            candidate.cut,
         )
         plan = self._tuning.plan(found)
         if plan is None:
