@@ -4,17 +4,18 @@
     python benchmarks/auto.py core --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1]
     python benchmarks/auto.py kills --sets FOLDER [--only SET,SET] [--times 60] [--runs 1]
     python benchmarks/auto.py core_kills --sets FOLDER [--only SET,SET] [--times 30] [--runs 1]
-    python benchmarks/auto.py grid --sets FOLDER [--only SET,SET]
+    python benchmarks/auto.py grid --sets FOLDER [--only SET,SET] [--cells 12]
     python benchmarks/auto.py table
 
 FOLDER holds data sets, each with `train` and `test` folders of class folders. `wall` measures whole processes, start-
 up included, beside as many busy ones as `--busy` says. `core` takes the CPU seconds of the process, with one thread,
 for the time, so that a busy machine gives what a core of its own would. `kills` sends SIGKILL at a random moment
 after the first 20 seconds, then looks for a usable run, and resumes the search; `core_kills` does so by the seconds of
-`core`, and repeats the command instead. `grid` trains the models at the sizes that the searches choose from, in one
-process on one core; the regret of `wall` and `core` is measured against it. Each search starts with an empty store of
-features. Each case and each cell of a grid appends a row to a file, so that the command continues where it was
-interrupted; `table` prints what all rows come to.
+`core`, and repeats the command instead. `grid` trains all that the searches choose from, in one process on one core:
+for each model at each size the head in closed form and, from there on, the last stages and all stages. The regret of
+`wall` and `core` is measured against it, and their difference to the default, the first model's head at the largest
+size, on the same test images. Each search starts with an empty store of features. Each case and each cell of a grid
+appends a row to a file, so that the command continues where it was interrupted; `table` prints what all rows come to.
 """
 
 import argparse
@@ -28,10 +29,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from regraft.runs import predictions
 
 MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SIZES = (160, 96)
@@ -69,11 +72,18 @@ def result(scratch: Path) -> Row:
     return {
         "accuracy": metrics.get("test/acc"),
         "loss": metrics.get("test/loss"),
+        "wrong": _wrong(run),
         "chosen": run.name,
         "num_candidates": sum("loo_loss" in each for each in record["candidates"]),
         "tuning": record["tuning"],
         "folder": str(folder),
     }
+
+
+def _wrong(run: Path) -> list[int] | None:
+    """Returns the test images that a run gets wrong, None if it hasn't been tested."""
+    found = predictions.read(run)
+    return None if found is None else [int(each) for each in found.indices[found.predicted != found.targets]]
 
 
 def finished(words: Sequence[str]) -> float:
@@ -175,24 +185,53 @@ import json, sys, tempfile, time
 import torch
 torch.set_num_threads(1)
 import regraft
+from regraft.config.quoting import quoted
+from regraft.core.image_spec import ImageSpec
+from regraft.runs import predictions
+from regraft.training.auto.tuning import FEWEST_EPOCHS, LAST_EPOCHS, TuningPlan, tuning_overrides
 words, started = sys.argv[2:], 0.0
-for model, size in json.loads(sys.argv[1]):
+LAST_BELOW = "block4"
+
+def tell(cell, run):
+    global started
+    found, on_test = run.results, predictions.read(run.path)
+    known = {"accuracy": found["metrics"]["test/acc"], "loss": found["metrics"]["test/loss"]}
+    known["loo_loss"] = found.get("cross_validation", {}).get("val/loss")
+    known["wrong"] = on_test.indices[on_test.predicted != on_test.targets].tolist()
+    known["seconds"] = time.process_time() - started
+    print("CELL " + json.dumps([cell, known]), flush=True)
+    started = time.process_time()
+
+missing, done = json.loads(sys.argv[1])
+for model, size in missing:
     with tempfile.TemporaryDirectory() as folder:
         own = [f"model={model}", f"model.image_size={size}", f"features.dir={folder}", f"output_dir={folder}"]
-        found = regraft.train([*words, *own]).results
-    known = {"accuracy": found["metrics"]["test/acc"], "loss": found["metrics"]["test/loss"]}
-    known |= {"loo_loss": found["cross_validation"]["val/loss"], "seconds": time.process_time() - started}
-    started = time.process_time()
-    print("CELL " + json.dumps([f"{model} {size}", known]), flush=True)
+        head = regraft.train([*words, *own, "fitting=closed_form"])
+        tell(f"{model} {size}", head)
+        own += ["data.refit=true", "data.val_fraction=0"]
+        for name, until, num_epochs in (("last stages", LAST_BELOW, LAST_EPOCHS), ("everything", None, FEWEST_EPOCHS)):
+            if f"{model} {size} {name}" in done:
+                continue
+            plan = TuningPlan(until, num_epochs, 0.0, 0.0, 0.0)
+            tuned = tuning_overrides(plan, head.results["num_images"]["train"], quoted(head.path), ImageSpec)
+            tell(f"{model} {size} {name}", regraft.train([*words, *own, *tuned]))
 """
 
 
-def grid(data: Path, done: Iterable[str]) -> Iterator[Row]:
-    """Trains each model at each size with the head in closed form, on one core, but those that were trained before."""
-    missing = [(model, size) for model in MODELS for size in SIZES if f"{model} {size}" not in done]
+def grid(data: Path, done: Sequence[str], most: int) -> Iterator[Row]:
+    """Trains each model at each size in each way, on one core.
+
+    Args:
+        done: the cells that were trained before.
+        most: how many models at a size are trained now.
+    """
+    ways = ("", " last stages", " everything")
+    missing = [
+        (model, size) for model in MODELS for size in SIZES if any(f"{model} {size}{way}" not in done for way in ways)
+    ]
     words = ["data=folder", f"data.root={data}", "trainer=cpu", "trainer.enable_progress_bar=false", "report=off"]
     with subprocess.Popen(
-        [sys.executable, "-c", CELLS, json.dumps(missing), *words, "fitting=closed_form"],
+        [sys.executable, "-c", CELLS, json.dumps([missing[:most], done]), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -202,7 +241,8 @@ def grid(data: Path, done: Iterable[str]) -> Iterator[Row]:
         for line in process.stdout:
             if line.startswith("CELL "):
                 cell, known = json.loads(line.removeprefix("CELL "))
-                yield {"cell": cell} | known
+                if cell not in done:
+                    yield {"cell": cell} | known
     if process.returncode:
         raise RuntimeError(f"the grid of {data.name} failed")
 
@@ -230,36 +270,54 @@ def table(rows: Sequence[Row]) -> str:
         num_usable = sum(row["is_usable"] for row in kills)
         lines += ["", f"Killed{place} {len(kills)} times: a usable run {num_usable} times."]
     lines.append("")
-    begun: dict[str, dict[str, Row]] = defaultdict(dict)
+    lines += _regrets(rows)
+    return "\n".join(lines)
+
+
+def _regrets(rows: Sequence[Row]) -> list[str]:
+    """Returns what searches lose against the best of their grids, and whether they are below the default."""
+    grids: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         if row["kind"] == "grid":
-            begun[row["set"]][row["cell"]] = row
-    grids = {name: cells for name, cells in begun.items() if len(cells) == len(MODELS) * len(SIZES)}
-    lines += [
-        "| set | time, s | grid's best, % | by leave-one-out, % | auto, % | regret | chosen | share of its time |",
-        "|---" * 8 + "|",
+            grids[row["set"]][row["cell"]] = row
+    lines = [
+        "| set | time, s | grid, s | its best, % | best head, % | by leave-one-out, % | auto, % | regret | chosen | "
+        "share of its time | right more than the default, of images that differ |",
+        "|---" * 11 + "|",
     ]
-    regrets: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    regrets: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
     for row in rows:
-        if row["kind"] in ("wall", "core") and row["set"] in grids and row["accuracy"] is not None:
-            cells = grids[row["set"]]
-            name, best = max(cells.items(), key=lambda item: item[1]["accuracy"])
-            by_images = min(cells.values(), key=lambda cell: cell["loo_loss"])
-            share = row["seconds"] / sum(cell["seconds"] for cell in cells.values())
-            most, chosen, found = (100 * each["accuracy"] for each in (best, by_images, row))
-            regrets[row["kind"], row["time"]].append((most - found, most - chosen))
-            lines.append(
-                f"| {row['set']} | {row['time']} | {most:.1f} ({name}) | {chosen:.1f} | {found:.1f} | "
-                f"{most - found:+.1f} | {row['chosen']} | {share:.2f} |"
-            )
+        cells = grids.get(row["set"], {})
+        if row["kind"] not in ("wall", "core") or len(cells) < 3 * len(MODELS) * len(SIZES) or row["accuracy"] is None:
+            continue
+        heads = [cell for cell in cells.values() if cell["loo_loss"] is not None]
+        best = max(cells.values(), key=lambda cell: cell["accuracy"])
+        by_images = min(heads, key=lambda cell: cell["loo_loss"])
+        seconds = sum(cell["seconds"] for cell in cells.values())
+        share = row["seconds"] / seconds
+        best_head = max(cell["accuracy"] for cell in heads)
+        most, of_heads, chosen, found = (
+            100 * each for each in (best["accuracy"], best_head, by_images["accuracy"], row["accuracy"])
+        )
+        default = cells[f"{MODELS[0]} {SIZES[0]}"]
+        lost = len({*row["wrong"]} - {*default["wrong"]})
+        won = len({*default["wrong"]} - {*row["wrong"]})
+        is_below = lost - won > 2 * (lost + won) ** 0.5
+        regrets[row["kind"], row["time"]].append((most - found, most - chosen, share))
+        lines.append(
+            f"| {row['set']} | {row['time']} | {seconds:.0f} | {most:.1f} ({best['cell']}) | {of_heads:.1f} | "
+            f"{chosen:.1f} | {found:.1f} | {most - found:+.1f} | {row['chosen']} | {share:.2f} | "
+            f"{won - lost:+d} of {lost + won}{' (below)' if is_below else ''} |"
+        )
     for (kind, seconds), found in sorted(regrets.items()):
-        own, of_images = zip(*found, strict=True)
+        own, of_images, shares = zip(*found, strict=True)
         lines += [
             "",
             f"Regret, {kind}, {seconds} s, {len(own)} searches: mean {statistics.mean(own):.2f}, worst {max(own):.1f}; "
-            f"of the grid's best by leave-one-out {statistics.mean(of_images):.2f} and {max(of_images):.1f}.",
+            f"of the best head by leave-one-out {statistics.mean(of_images):.2f} and {max(of_images):.1f}; "
+            f"at {min(shares):.2f} to {max(shares):.2f} of the grid's time.",
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def add(path: Path, rows: list[Row], row: Row) -> None:
@@ -278,6 +336,7 @@ def main() -> None:
     parser.add_argument("--times", default="30,120", help="budgets in seconds, by commas")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--busy", type=int, default=0, help="processes that keep cores busy meanwhile")
+    parser.add_argument("--cells", type=int, default=12, help="of each grid, at most so many models at a size now")
     parser.add_argument("--rows", type=Path, default=Path("auto.jsonl"))
     words = parser.parse_args()
     rows = [json.loads(line) for line in words.rows.read_text().splitlines()] if words.rows.exists() else []
@@ -295,7 +354,7 @@ def main() -> None:
                 data = (words.sets / name).resolve()
                 if words.kind == "grid":
                     cells = [row["cell"] for row in rows if (row["kind"], row["set"]) == ("grid", name)]
-                    for cell in grid(data, cells):
+                    for cell in grid(data, cells, words.cells):
                         add(words.rows, rows, key | cell)
                     continue
                 if words.kind == "wall":
