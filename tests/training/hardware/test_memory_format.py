@@ -133,9 +133,9 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_the_same_format_a
 def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, has_begun, monkeypatch):
     monkeypatch.setattr(memory_format, "steps_per_epoch", lambda config, num_images: 100)
     monkeypatch.setattr(memory_format, "faster_format", lambda *_: pytest.fail("nothing is to be tried"))
-    plan = SimpleNamespace(
-        train_cuts=[CutPhase(0, 3, 1, 1)], frozen=SimpleNamespace(costs=SimpleNamespace(feature_shapes={1: shape}))
-    )
+    costs = SimpleNamespace(feature_shapes={1: shape})
+    frozen = SimpleNamespace(costs=costs, output_shape=costs.feature_shapes.get)
+    plan = SimpleNamespace(train_cuts=[CutPhase(0, 3, 1, 1)], frozen=frozen)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), precision_plugin=None)
     parts = SimpleNamespace(
         module=TransferModule(cnn(), num_classes=3),
