@@ -117,9 +117,10 @@ class Tuner:
         trials: list[Trial] = []
         has_own_splits = self.data.has_own_split("test") and not self.data.has_own_split("val")
         for number in range(MAX_TRIALS if has_own_splits else 1):
-            needed = SAFETY * (plan.seconds if not trials else trials[-1].seconds + plan.final_seconds)
-            if trials and needed + CLOSING_SECONDS > self.left():
-                break
+            if trials:
+                again = trials[-1].seconds - trials[-1].storing_seconds
+                if SAFETY * (again + plan.final_seconds) + CLOSING_SECONDS > self.left():
+                    break
             share = f"{1 - HELD_OUT:.0%} of the {leader.choice.spec.nouns}"
             part = "" if plan.until is None else f" of the stages above {plan.until}"
             self.tell(f"Fine-tuning{part}: trial {number + 1}, {plan.num_epochs} epochs on {share}")
@@ -148,7 +149,8 @@ class Tuner:
         trust = leader.choice.composed()["trust"]
         (images, before), (_, after) = _held_out(head, trust), _held_out(tuned, trust)
         accuracies = before.headline, after.headline
-        return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started)
+        storing = tuned.results["seconds_of"][f"{leader.choice.spec.nouns} and features"]
+        return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started, storing)
 
     def _final(self, leader: Leader, plan: TuningPlan, gain: float) -> list[str] | None:
         head = self.record.find(leader.choice.name, leader.fraction, self.data.fingerprint, is_tested=False)

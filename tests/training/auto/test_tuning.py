@@ -27,7 +27,7 @@ def leader(losses: list[float], cut: Cut | None = None) -> Leader:
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:
-    return Trial(torch.tensor(images), torch.tensor(gains, dtype=torch.float64), (0.7, 0.8), 10.0)
+    return Trial(torch.tensor(images), torch.tensor(gains, dtype=torch.float64), (0.7, 0.8), 10.0, 3.0)
 
 
 def test_as_many_epochs_are_planned_as_there_is_time_for():

@@ -134,12 +134,14 @@ class Trial:
         gains: (num_held_out,), float64, of each the log loss of the head in closed form less that after fine-tuning.
         accuracies: on these images, of the head and after fine-tuning.
         seconds: what the trial took.
+        storing_seconds: of these, for what another trial finds stored.
     """
 
     images: Tensor
     gains: Tensor
     accuracies: tuple[float, float]
     seconds: float
+    storing_seconds: float
 
 
 @dataclass(frozen=True)
