@@ -182,6 +182,8 @@ class FeatureLayout:
         found = {}
         for depth, shape in self._shapes.items():
             below = [each for each in self._read if each <= depth]
+            if any(each not in self._shapes for each in below):
+                continue
             width = sum(self._read[each] for each in below)
             if not below:
                 found[depth] = shape
@@ -189,11 +191,7 @@ class FeatureLayout:
                 found[depth] = (width,)
             elif self._spec.is_of_one_shape(shape):
                 found[depth] = (width + math.prod(shape),)
-        return {depth: shape for depth, shape in found.items() if self._are_known(depth)}
-
-    def _are_known(self, depth: int) -> bool:
-        """Whether one tensor crosses wherever an output is read up to a depth."""
-        return all(each in self._shapes for each in self._read if each <= depth)
+        return found
 
     @property
     def widest(self) -> int:
