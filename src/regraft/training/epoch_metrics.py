@@ -13,40 +13,52 @@ from torchmetrics import Metric
 from regraft.tasks import Task
 from regraft.training.metrics import MeanLoss, train_metric
 
+_MAX_PENDING = 64
+"""Steps after which the metric is updated: for each step alone that takes as long as a small network's forward pass."""
+
 
 class TrainMetrics(nn.Module):
-    """Loss and one metric of an epoch, its first learning rates, and the number of skipped batches."""
+    """Loss and one metric of an epoch, its first learning rates, and the numbers of samples and of skipped batches."""
 
     def __init__(self, task: Task, num_classes: int) -> None:
         super().__init__()
         self.loss = MeanLoss()
         self.metric = train_metric(task, num_classes)
         self._blank = task.true(torch.zeros(1, num_classes))
+        self._loss_sum = 0.0
+        self.num_samples = 0
+        self._pending: list[tuple[Tensor, Tensor]] = []
         self.rates: dict[str, float] = {}
         self.num_skipped = 0
 
     def start(self, rates: Mapping[str, float]) -> None:
         """Begins an epoch with the learning rate of each stage."""
-        for metric in self._metrics().values():
-            metric.reset()
+        self.metric.reset()
+        self._pending.clear()
+        self._loss_sum, self.num_samples, self.num_skipped = 0.0, 0, 0
         self.rates = dict(rates)
-        self.num_skipped = 0
 
-    @property
-    def num_samples(self) -> int:
-        """Number of samples that this process has added in this epoch."""
-        return int(self.loss.normaliser)
-
-    def update(self, loss_sum: Tensor, predictions: Tensor, targets: Tensor) -> None:
+    def update(self, loss_sum: float, predictions: Tensor, targets: Tensor) -> None:
         """Adds samples; see `StepLog`."""
-        self.loss.update(loss_sum, torch.tensor(float(len(targets)), device=loss_sum.device))
-        self.metric.update(predictions, targets)
+        self._loss_sum += loss_sum
+        self.num_samples += len(targets)
+        self._pending.append((predictions, targets))
+        if len(self._pending) == _MAX_PENDING:
+            self._update_metric()
+
+    def finish(self) -> None:
+        """Ends an epoch: `loss` and `metric` are those of all its samples."""
+        self._update_metric()
+        self.loss.reset()
+        self.loss.update(*self.loss.total.new_tensor([self._loss_sum, self.num_samples]))
 
     def epoch_states(self, trainer: Any) -> list[dict[str, Any]]:
         """Returns the state of each process as plain types and tensors on the CPU; a collective call."""
+        self._update_metric()
+        total, normaliser = torch.tensor([self._loss_sum, self.num_samples], dtype=torch.float64)
         metrics = {
-            name: {key: value.cpu() for key, value in _tensors(metric).items()}
-            for name, metric in self._metrics().items()
+            "loss": {"total": total, "normaliser": normaliser},
+            "metric": {key: value.cpu() for key, value in _tensors(self.metric).items()},
         }
         states: list[Any] = [{"metrics": metrics, "rates": self.rates, "num_skipped": self.num_skipped}]
         if trainer.world_size > 1:
@@ -57,20 +69,30 @@ class TrainMetrics(nn.Module):
     def restore_epoch(self, states: Sequence[Mapping[str, Any]], trainer: Any) -> None:
         """Restores what `epoch_states` returned; the first of another number of processes takes over all sums."""
         rank = trainer.global_rank
+        self._pending.clear()
         self.rates = dict(states[0]["rates"])
-        # torchmetrics warns about a metric that is computed without an update; this sample is overwritten.
-        blank = self._blank.to(self.loss.total.device)
-        self.update(self.loss.total.new_zeros(()), blank, blank)
         own = states[rank : rank + 1] if len(states) == trainer.world_size else [] if rank else states
         self.num_skipped = sum(state["num_skipped"] for state in own)
-        for name, metric in self._metrics().items():
-            for key, value in _tensors(metric).items():
-                sums = [state["metrics"][name][key] for state in own]
-                restored = sums[0] if len(sums) == 1 else sum(sums, start=torch.zeros_like(value, device="cpu"))
-                setattr(metric, key, restored.to(value.device))
+        losses = [state["metrics"]["loss"] for state in own]
+        self._loss_sum = sum(float(each["total"]) for each in losses)
+        self.num_samples = sum(int(each["normaliser"]) for each in losses)
+        # torchmetrics warns about a metric that is computed without an update; this sample is overwritten.
+        blank = self._blank.to(self.loss.total.device)
+        self.metric.update(blank, blank)
+        for key, value in _tensors(self.metric).items():
+            sums = [state["metrics"]["metric"][key] for state in own]
+            restored = sums[0] if len(sums) == 1 else sum(sums, start=torch.zeros_like(value, device="cpu"))
+            setattr(self.metric, key, restored.to(value.device))
 
-    def _metrics(self) -> dict[str, Metric]:
-        return {"loss": self.loss, "metric": self.metric}
+    def _update_metric(self) -> None:
+        """Adds the latest samples to the metric, so that its state doesn't depend on when this is called."""
+        batches, self._pending = self._pending, []
+        if batches and not any(state.is_floating_point() for state in _tensors(self.metric).values()):
+            # Counts are the same of all samples at once; sums would differ in the last bits.
+            predictions, targets = zip(*batches, strict=True)
+            batches = [(torch.cat(predictions), torch.cat(targets))]
+        for each in batches:
+            self.metric.update(*each)
 
 
 def _tensors(metric: Metric) -> dict[str, Tensor]:

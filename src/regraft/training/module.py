@@ -154,7 +154,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
                 loss_sum, of_earlier, earlier = self._earlier_steps[:3]
-                self.train_metrics.update(loss_sum, of_earlier, self.task.true(earlier))
+                self.train_metrics.update(loss_sum.item(), of_earlier, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
             logits, weights = self(batch["inputs"], batch.get("num_stages_done", 0)), batch.get("weights")
@@ -163,13 +163,14 @@ class TransferModule(QuickHookNames, pl.LightningModule):
                 return self._step_on_share(*share, logits, targets, indices, weights)
             loss = self.sample_loss.mean(logits, targets, indices, self._groups, weights)
             predictions = self.task.predicted(logits.detach())
-        if not torch.isfinite(loss):
+        value = loss.item()
+        if not math.isfinite(value):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
         true = self.task.true(targets)
-        self.train_metrics.update(loss.detach() * len(true), predictions, true)
+        self.train_metrics.update(value * len(true), predictions, true)
         return loss
 
     def _uneven_share(self, step: int, indices: Tensor, weights: Tensor | None) -> tuple[int, int] | None:
@@ -203,9 +204,8 @@ class TransferModule(QuickHookNames, pl.LightningModule):
             raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
         if own:
             true = self.task.true(targets)
-            self.train_metrics.update(
-                mean.detach() * total + added.detach() * own, self.task.predicted(logits.detach()), true
-            )
+            loss_sum = mean.item() * total + added.item() * own
+            self.train_metrics.update(loss_sum, self.task.predicted(logits.detach()), true)
         return loss
 
     def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
@@ -285,6 +285,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
 
         Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
         """
+        self.train_metrics.finish()
         has_samples = not self._skips_nan or self.train_metrics.num_samples > 0
         self.log("train/loss", self.train_metrics.loss if has_samples else math.nan, prog_bar=True)
         self.log(
