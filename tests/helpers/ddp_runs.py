@@ -43,7 +43,7 @@ class Module(pl.LightningModule):
         return torch.optim.SGD(groups, lr=0.2, momentum=0.9)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
-        with scaled_learning_rates(optimizer):
+        with scaled_learning_rates(optimizer.optimizer):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
 

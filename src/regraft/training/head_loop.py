@@ -4,7 +4,6 @@ What Lightning does around each batch takes longer than a linear head's step, so
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
 from regraft.training.losses.sample_loss import SampleLoss
-from regraft.training.optim.fused import fused_kernels
+from regraft.training.optim.fused import merge_groups
 from regraft.training.optim.parameter_groups import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
@@ -70,8 +69,8 @@ def train_steps(
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
-        with _quick_groups(optimizer), fused_kernels(optimizer) as fuse, scaled_learning_rates(optimizer):
-            fuse()
+        with scaled_learning_rates(optimizer):
+            merge_groups(optimizer)
             optimizer.step()
         after_step()
         losses.append(loss.detach())
@@ -86,23 +85,6 @@ def train_steps(
         batch["targets"][taken],
         each,
     )
-
-
-@contextmanager
-def _quick_groups(optimizer: Optimizer) -> Iterator[None]:
-    """Hides groups without gradients from the optimizer inside the block.
-
-    Otherwise the optimizer visits each parameter of each frozen group at every step: AdamW's step of a linear head on
-    EfficientNet-Lite0 takes 0.36 ms instead of 0.18. torch has no other way to step some of the groups. An optimizer of
-    the head's groups alone would need their state handed over when a phase changes, and in checkpoints.
-    """
-    groups = optimizer.param_groups
-    training = [group for group in groups if any(parameter.grad is not None for parameter in group["params"])]
-    optimizer.param_groups = training
-    try:
-        yield
-    finally:
-        optimizer.param_groups = groups
 
 
 def uses_rng(module: nn.Module) -> bool:

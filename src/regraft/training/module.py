@@ -26,7 +26,7 @@ from regraft.training.losses.classification import ClassificationLoss
 from regraft.training.losses.default import default_loss
 from regraft.training.losses.sample_loss import SampleLoss
 from regraft.training.metrics import MeanLoss, logged_metrics
-from regraft.training.optim.fused import fused_kernels, lay_out_states
+from regraft.training.optim.fused import lay_out_states, merge_groups
 from regraft.training.optim.lbfgs import LBFGS
 from regraft.training.optim.parameter_groups import effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.optim.schedule import RunSchedule
@@ -364,7 +364,7 @@ class TransferModule(QuickHookNames, pl.LightningModule):
 
         L-BFGS evaluates the loss many times a step, a closed form not once; only the evaluation after it is logged.
         """
-        with scaled_learning_rates(optimizer):
+        with scaled_learning_rates(optimizer.optimizer):
             assert optimizer_closure is not None, "Lightning optimizes by closures"
             if isinstance(optimizer.optimizer, LBFGS):
                 optimizer.optimizer.step(self._full_batch_loss)
@@ -376,9 +376,14 @@ class TransferModule(QuickHookNames, pl.LightningModule):
                 optimizer.optimizer.fit(self.head, features, targets, widths, weights, self.task, groups)
                 optimizer.optimizer.step(optimizer_closure)
             else:
-                with fused_kernels(optimizer.optimizer) as fuse:
-                    closure = partial(_then, optimizer_closure, fuse)
-                    super().optimizer_step(epoch, batch_idx, optimizer, closure)
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips as the trainer's options say, and merges groups: Lightning calls nothing between this and the step."""
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        merge_groups(optimizer)
 
     def _full_batch_loss(self) -> Tensor:
         """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
@@ -386,10 +391,3 @@ class TransferModule(QuickHookNames, pl.LightningModule):
         self.head.zero_grad()
         loss.backward()
         return loss.detach()
-
-
-def _then(first: Callable[[], Any], second: Callable[[], None]) -> Any:
-    """Calls two functions; returns what the first one returns."""
-    found = first()
-    second()
-    return found

@@ -44,7 +44,7 @@ class TinyModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps)}
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
-        with scaled_learning_rates(optimizer):
+        with scaled_learning_rates(optimizer.optimizer):
             self.steps.append((epoch, {group["name"]: group["lr"] for group in optimizer.param_groups}))
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 

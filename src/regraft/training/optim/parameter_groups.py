@@ -56,18 +56,20 @@ def parameter_groups(
 
 @contextmanager
 def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
-    """Multiplies each group's `lr` by its `lr_factor` inside the block, and restores exactly the old value.
+    """Multiplies each group's `lr` by its `lr_factor` inside the block, and restores exactly the old groups.
 
     Around the optimizer's step, so that a scheduler sees only its own schedule: lr of a group at a step is
     schedule(step) * factor, whatever phases lie between, and also for schedules that compute from the last value.
     """
-    scheduled = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
+    groups = optimizer.param_groups
+    scheduled = [group["lr"] for group in groups]
+    for group in groups:
         group["lr"] = group["lr"] * group["lr_factor"]
     try:
         yield
     finally:
-        for group, lr in zip(optimizer.param_groups, scheduled, strict=True):
+        optimizer.param_groups = groups
+        for group, lr in zip(groups, scheduled, strict=True):
             group["lr"] = lr
 
 
