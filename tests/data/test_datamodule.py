@@ -88,6 +88,14 @@ def test_with_refit_an_official_validation_split_is_trained_on(
     ).all()
 
 
+def test_a_batch_goes_to_the_device_and_stays_as_it_is_on_the_cpu(make_datamodule: Make, array_source: Any) -> None:
+    datamodule = make_datamodule(array_source((20, 20)))
+    batch = {"images": torch.zeros(2, 3), "draw_seed": 1}
+    assert datamodule.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
+    moved = datamodule.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert (moved["images"].device.type, moved["draw_seed"]) == ("meta", 1)
+
+
 def test_set_up_once_for_any_stage(make_datamodule: Make, array_source: Any) -> None:
     source = array_source((20, 20))
     datamodule = make_datamodule(source)

@@ -4,9 +4,10 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -285,6 +286,10 @@ class DataModule(pl.LightningDataModule):
     def eval_dataloader(self, split: str) -> DataLoader:
         """Returns the loader of a split's images as evaluation sees them, each once, in order."""
         return self._loader(self.inputs.dataset(split, is_training=False), self.eval_batches(split))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Returns a loader's batch, which is on the CPU, on a device."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Returns the batch as the model takes it."""

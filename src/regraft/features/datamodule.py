@@ -85,6 +85,10 @@ class FeatureDataModule(pl.LightningDataModule):
         """Returns the loader of the test batches."""
         return self._eval_loader("test", self._eval_depth)
 
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Returns a loader's batch on a device."""
+        return self._images.transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Returns features unchanged, images normalised."""
         is_stored = "num_stages_done" in batch or "steps" in batch
