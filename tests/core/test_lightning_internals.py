@@ -16,6 +16,7 @@ from regraft.core.lightning_internals import (
     num_started_batches,
     rewrap_ddp,
     setup_training_data,
+    skip_empty_hooks,
     validates_after_batch,
 )
 
@@ -193,3 +194,22 @@ def test_quick_hook_names_are_noted_without_torchs_search():
     assert "layer" in dict(module.named_children())
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.fit(module)
+
+
+def test_skip_empty_hooks_leaves_out_what_a_callback_does_not_have(train, monkeypatch):
+    class Own(pl.Callback):
+        """Counts its calls."""
+
+        num_called = 0
+
+        def on_train_batch_end(self, *_):
+            self.num_called += 1
+
+    empty, called = pl.Callback(), []
+    own = Own()
+    monkeypatch.setattr(pl.Callback, "on_before_backward", lambda *_: called.append("skipped"))
+    monkeypatch.setattr(pl.Callback, "on_train_epoch_start", lambda *_: called.append("kept"))
+    skip_empty_hooks([empty, own])
+    train(Module(), max_epochs=1, callbacks=[empty, own])
+    assert own.num_called == NUM_BATCHES
+    assert called == ["kept", "kept"]

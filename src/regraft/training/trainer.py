@@ -25,6 +25,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, targets_subclass
 from regraft.core.errors import ConfigError, UnknownNameError, require
+from regraft.core.lightning_internals import skip_empty_hooks
 from regraft.core.processor import CPP_COMPILERS, cpp_compiler
 from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.models.freezing import FreezingStrategy
@@ -107,7 +108,9 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
         callbacks.append(ResetState(partial(without_state, parts=parts)))
     callbacks.append(StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None)))
     has_bar = config["trainer"].get("enable_progress_bar") and not any(isinstance(each, ProgressBar) for each in own)
-    return [*callbacks, *([TrainingProgressBar()] if has_bar else [])]
+    callbacks += [TrainingProgressBar()] if has_bar else []
+    skip_empty_hooks(each for each in callbacks if type(each).__module__.startswith("regraft."))
+    return callbacks
 
 
 def step_loss(config: Config) -> list[StepLoss]:
