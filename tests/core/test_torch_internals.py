@@ -1,5 +1,7 @@
 """What Regraft uses of torch beyond its public API: a test for each name."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from regraft.core.torch_internals import (
     require_positive,
     storage_id,
     tree_leaves,
+    tree_map,
 )
 
 
@@ -33,6 +36,13 @@ def test_torch_dispatch_mode_sees_each_operation():
 
 def test_tree_leaves_of_nested_values():
     assert tree_leaves({"a": (1, [2, 3]), "b": {"c": 4}}) == [1, 2, 3, 4]
+
+
+def test_tree_map_keeps_the_kinds_of_nested_values():
+    assert tree_map(lambda value: -value, {"a": (1, [2]), "b": OrderedDict(c=3)}) == {
+        "a": (-1, [-2]),
+        "b": OrderedDict(c=-3),
+    }
 
 
 def test_forward_hooks_are_those_before_and_after():

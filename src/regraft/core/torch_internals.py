@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = [
     "TorchDispatchMode",
@@ -23,6 +23,7 @@ __all__ = [
     "require_positive",
     "storage_id",
     "tree_leaves",
+    "tree_map",
 ]
 
 

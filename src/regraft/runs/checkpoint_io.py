@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor
 
 from regraft.core.atomic import atomically, write_atomically
 from regraft.core.memory import memory_bytes
 from regraft.core.safe_load import load_safely
+from regraft.core.torch_internals import tree_leaves, tree_map
 
 log = logging.getLogger(__name__)
 
@@ -159,13 +159,16 @@ def _first_damaged(path: Path) -> str | None:
 def _copied(checkpoint: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
     """Returns a copy on the CPU, in the memory of an earlier one, as new memory takes several times as long to fill."""
     free: dict[Any, list[Tensor]] = defaultdict(list)
-    apply_to_collection(earlier, Tensor, lambda tensor: free[_form(tensor)].append(tensor))
+    for tensor in _tensors(earlier):
+        free[_form(tensor)].append(tensor)
 
-    def copy(tensor: Tensor) -> Tensor:
-        same = free[_form(tensor)]
-        return same.pop().copy_(tensor.detach()) if same else tensor.detach().to("cpu", copy=True)
+    def copy(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        same = free[_form(value)]
+        return same.pop().copy_(value.detach()) if same else value.detach().to("cpu", copy=True)
 
-    copied: dict[str, Any] = apply_to_collection(checkpoint, Tensor, copy)
+    copied: dict[str, Any] = tree_map(copy, checkpoint)
     return copied
 
 
@@ -175,9 +178,11 @@ def _form(tensor: Tensor) -> tuple[Any, ...]:
 
 def _num_bytes(checkpoint: dict[str, Any]) -> int:
     """Returns the size of all tensors in a checkpoint."""
-    sizes: list[int] = []
-    apply_to_collection(checkpoint, Tensor, lambda tensor: sizes.append(tensor.nbytes))
-    return sum(sizes)
+    return sum(tensor.nbytes for tensor in _tensors(checkpoint))
+
+
+def _tensors(checkpoint: dict[str, Any]) -> list[Tensor]:
+    return [value for value in tree_leaves(checkpoint) if isinstance(value, Tensor)]
 
 
 def _checksum_file(path: Path) -> Path:
