@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -143,6 +144,15 @@ def test_list_says_what_each_choice_is(capsys):
         lines
     )
     assert all(len(line.split()) > 2 for line in lines.values())
+
+
+def test_a_process_of_its_own_ends_without_looking_for_garbage_in_what_it_has_imported(capsys):
+    end = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects())))"
+    call = "sys.argv = ['regraft', '--version']; from regraft.cli.main import main; main()"
+    answer = subprocess.run([sys.executable, "-c", f"{end}; {call}"], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["regraft", __version__, "True"]
+    run_main(["--version"], capsys)
+    assert gc.get_freeze_count() < len(gc.get_objects())
 
 
 def test_module_is_the_command():

@@ -25,7 +25,7 @@ from regraft.config.quoting import readable, repeated
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.launcher import require_alone
 from regraft.core.processes import program_seconds
-from regraft.core.startup import start_clock, take_over_process
+from regraft.core.startup import end_quickly, start_clock, take_over_process
 from regraft.core.text import LogFormatter, say
 
 _COMPOSED = ("train", "eval", "probe", "auto", "rank", "fill")
@@ -36,7 +36,8 @@ _NO_HOME = "Could not determine home directory"  # pathlib's words
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 if it worked, 1 for an error that the user can fix, 130 after Ctrl-C."""
     # A process that calls this function may be much older than the command.
-    start_clock(program_seconds() if arguments is None else 0.0)
+    is_whole_process = arguments is None
+    start_clock(program_seconds() if is_whole_process else 0.0)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Otherwise Hydra prints a shortened traceback and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail("a path begins with ~ and a name that no user has; write ./~... if that is the file's name.", error)
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
+    if is_whole_process:
+        end_quickly()
     sys.exit(0)
 
 
