@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from regraft.core.stage_costs import stage_costs
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.models.backbones import efficientnet_lite, small
 from regraft.models.backbones import torchvision as torchvision_backbones
@@ -118,7 +119,7 @@ def test_every_cut_is_what_the_stages_give_and_they_stay_as_they_were(name: str)
     before = state(stages)
     assert len(stages) > 1
     prefix = FeatureExtractor(stages, images(size), torch.float32, "cpu")
-    feature_shapes, flops = measure(stages, images(size))
+    feature_shapes, flops = measure(stages, stage_costs(stages, images(size)))
     assert_same_state(stages, before)
 
     expected = activations(stages, images(size))
@@ -207,14 +208,14 @@ class Transposed(nn.Module):
 
 def test_a_depth_where_no_single_row_crosses_is_left_out() -> None:
     stages = {"pair": Pair(), "sum": Sum(), "away": Transposed(), "back": Transposed(), "class": nn.Flatten()}
-    assert measure(stages, images(4))[0] == {2: (3, 4, 4), 4: (3, 4, 4), 5: (48,)}
+    assert measure(stages, stage_costs(stages, images(4)))[0] == {2: (3, 4, 4), 4: (3, 4, 4), 5: (48,)}
     prefix = FeatureExtractor(stages, images(4), torch.float32, "cpu")
     assert torch.equal(prefix(images(4), 0, [2])[2], 2 * images(4))
 
 
 def test_rows_that_depend_on_their_batch_cannot_be_cut() -> None:
     stages = {"one": nn.Conv2d(3, 3, 1), "two": nn.BatchNorm2d(3, track_running_stats=False), "three": nn.ReLU()}
-    assert list(measure(stages, images(4))[0]) == [1]
+    assert list(measure(stages, stage_costs(stages, images(4)))[0]) == [1]
 
 
 def test_flops_are_those_of_the_layers() -> None:
@@ -224,13 +225,13 @@ def test_flops_are_those_of_the_layers() -> None:
         "flat": nn.Flatten(),
         "fc": nn.Linear(32, 5),
     }
-    assert measure(stages, images(8))[1] == [2 * 64 * 8 * 27, 0, 0, 2 * 32 * 5]
+    assert measure(stages, stage_costs(stages, images(8)))[1] == [2 * 64 * 8 * 27, 0, 0, 2 * 32 * 5]
 
 
 def test_attention_is_counted() -> None:
     block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     num_tokens = 6
-    _, flops = measure({"block": block}, torch.randn(2, num_tokens, 16))
+    (cost,) = stage_costs({"block": block}, torch.randn(2, num_tokens, 16))
     projections = 2 * num_tokens * 16 * (48 + 16 + 32 + 32)
-    assert flops == [projections + 2 * 2 * num_tokens * num_tokens * 16]
+    assert cost.flops == projections + 2 * 2 * num_tokens * num_tokens * 16
     assert torch.backends.mha.get_fastpath_enabled()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regraft.core.image_spec import ImageSpec
 from regraft.core.pooling import MAX_CORRELATED, layout_of, num_other_tokens, pool
+from regraft.core.stage_costs import stage_costs
 from regraft.core.types import Backbone
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.models.backbones import small, timm, torchvision
@@ -94,7 +95,7 @@ def test_the_last_stage_is_the_default_and_leaves_the_backbone_as_it_is(plain):
 def test_the_store_cuts_below_the_first_stage_that_is_read_and_at_the_features(plain):
     names = plain.stage_names
     made = tapped(plain, [names[1], names[2]])
-    shapes, _ = measure(dict(made.stages), IMAGES)
+    shapes, _ = measure(dict(made.stages), stage_costs(made.stages, IMAGES))
     assert list(shapes) == [1, 3]
     assert shapes[3] == (made.num_features,)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regraft.core.activations import computed_again
 from regraft.core.input_spec import InputSpec
+from regraft.core.stage_costs import StageCost, stage_costs
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Every kind of BatchNorm; subclasses of them are BatchNorms too."""
@@ -25,12 +26,15 @@ class Backbone(nn.Module):
 
     Attributes:
         checkpoints_activations: whether the backward pass computes stages that train again, see `core.activations`.
+        known_costs: `costs`, once they have been asked for.
     """
 
     checkpoints_activations = False
+    _input_spec: InputSpec
 
     def __init__(self, stages: Mapping[str, nn.Module], num_features: int, input_spec: InputSpec) -> None:
         super().__init__()
+        self.known_costs: list[StageCost] | None = None
         self.stages = nn.ModuleDict(stages)
         self.num_features = num_features
         self.input_spec = input_spec
@@ -42,6 +46,8 @@ class Backbone(nn.Module):
 
     @input_spec.setter
     def input_spec(self, spec: InputSpec) -> None:
+        if self.known_costs is not None and spec.options != self._input_spec.options:
+            self.known_costs = None
         self._input_spec = spec
         for module in self.modules():
             take = getattr(module, "set_input_spec", None)
@@ -67,6 +73,14 @@ class Backbone(nn.Module):
     def untapped_stages(self) -> dict[str, nn.Module]:
         """The stages, without what pools their outputs where the features are those of several stages."""
         return dict(self.stages.items())
+
+    @property
+    def costs(self) -> list[StageCost]:
+        """What each of `untapped_stages` gives and costs; found once, by computing two inputs."""
+        if self.known_costs is None:
+            device = next(self.parameters(), torch.zeros(())).device
+            self.known_costs = stage_costs(self.untapped_stages, self.input_spec.example(2, device))
+        return self.known_costs
 
     def forward(self, inputs: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns features (batch, num_features).

@@ -70,8 +70,7 @@ class FeatureCache:
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
         self._progress = progress
-        own = next(backbone.parameters(), torch.zeros(())).device
-        shapes, flops = measure(self._stages, self._spec.example(2, own))
+        shapes, flops = measure(self._stages, backbone.costs)
         self._layout = FeatureLayout(backbone, shapes)
         self.costs = Costs(flops, self._layout.feature_shapes)
         # The pooled outputs of all stages come nearly free with a pass, unless they would fill the store.

@@ -1,28 +1,16 @@
-"""Fast extraction of features from the frozen stages of a backbone, and the cost of each stage."""
+"""Fast extraction of features from the frozen stages of a backbone, and the depths at which it can be cut."""
 
 import copy
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from regraft.core.pooling import pool
+from regraft.core.stage_costs import StageCost
 from regraft.core.types import BATCH_NORMS
 from regraft.features.batchnorm_folding import fold_batch_norms
-
-
-def _lstm_flops(inputs: Sequence[int], weight: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any) -> int:
-    """Returns the operations of one direction of a layer, for inputs (length, batch, width)."""
-    return 2 * inputs[0] * inputs[1] * (math.prod(weight) + math.prod(recurrent))
-
-
-_FURTHER_FLOPS = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
-"""Of the CPU's own kernels, which torch doesn't count."""
 
 
 class FeatureExtractor:
@@ -109,34 +97,26 @@ class FeatureExtractor:
         return outputs, pooled
 
 
-def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int, tuple[int, ...]], list[int]]:
+def measure(
+    stages: Mapping[str, nn.Module], costs: Sequence[StageCost]
+) -> tuple[dict[int, tuple[int, ...]], list[int]]:
     """Returns the feature shape of one image at each depth that can be cut, and the FLOPs per image of each stage.
 
     A backbone can be cut at a depth if a single floating tensor crosses there, with one part per image, and no
-    BatchNorm without running statistics is below, which would make features depend on the batch. FLOPs are the
-    multiplications and additions of convolutions, matrix products, attention and LSTMs. Runs one forward; weights,
-    statistics, modes and the example stay unchanged.
+    BatchNorm without running statistics is below, which would make features depend on the batch.
 
     Args:
         stages: from the input up, in any mode.
-        example: input of the first stage, on its device; at least two samples, so that a leading 1 isn't
-            mistaken for a batch.
+        costs: of each of them.
     """
-    assert len(example) > 1, "one sample can't be told from a leading 1"
-    shapes, flops = {}, []
-    values: Any = example.clone()
-    is_per_sample = True
-    with _evaluating(stages.values()), _plain_attention(), torch.no_grad():
-        for depth, stage in enumerate(stages.values(), start=1):
-            with FlopCounterMode(display=False, custom_mapping=_FURTHER_FLOPS) as counter:
-                values = stage(values)
-            flops.append(counter.get_total_flops() // len(example))
-            norms = [module for module in stage.modules() if isinstance(module, BATCH_NORMS)]
-            is_per_sample = is_per_sample and all(norm.running_mean is not None for norm in norms)
-            is_tensor = isinstance(values, Tensor) and values.is_floating_point()
-            if is_per_sample and is_tensor and values.shape[:1] == example.shape[:1]:
-                shapes[depth] = tuple(values.shape[1:])
-    return shapes, flops
+    shapes = {}
+    for depth, (stage, cost) in enumerate(zip(stages.values(), costs, strict=True), start=1):
+        norms = [module for module in stage.modules() if isinstance(module, BATCH_NORMS)]
+        if not all(norm.running_mean is not None for norm in norms):
+            break
+        if cost.shape is not None:
+            shapes[depth] = cost.shape
+    return shapes, [cost.flops for cost in costs]
 
 
 def _unshared(values: Any, is_last: bool) -> Tensor:
@@ -144,29 +124,3 @@ def _unshared(values: Any, is_last: bool) -> Tensor:
     assert isinstance(values, Tensor), "a single tensor crosses at a returned depth"
     features = values.contiguous()
     return features if is_last or features is not values else features.clone()
-
-
-@contextmanager
-def _evaluating(stages: Iterable[nn.Module]) -> Iterator[None]:
-    """Sets the training flag of each module to False, and restores it afterwards."""
-    modes = {module: module.training for stage in stages for module in stage.modules()}
-    try:
-        # Not by eval(), which some libraries override to merge weights.
-        for module in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Computes attention by matrix products, because FLOPs of the CPU's fused kernels aren't counted."""
-    had_fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(had_fast_path)

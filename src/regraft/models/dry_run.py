@@ -42,12 +42,18 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_inputs: in
     return found
 
 
+def is_small(backbone: Backbone, num_inputs: int) -> bool:
+    """Whether computing some inputs is quicker than a pass on the meta device."""
+    num_values = backbone.input_spec.example(num_inputs, "meta").numel()
+    return num_values * sum(tensor.numel() for tensor in (*backbone.parameters(), *backbone.buffers())) <= _SMALL
+
+
 def _has_run_on_meta(backbone: Backbone, num_inputs: int) -> bool:
     """Runs the backbone without computing anything; returns whether it could, and computing takes longer."""
+    if is_small(backbone, num_inputs):
+        return False
     inputs = backbone.input_spec.example(num_inputs, "meta")
     states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
-    if inputs.numel() * sum(tensor.numel() for tensor in states.values()) <= _SMALL:
-        return False
     try:
         _called(backbone, states, inputs)
     except (NotImplementedError, RuntimeError):

@@ -11,7 +11,7 @@ from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.input_spec import InputSpec
 from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
-from regraft.models.dry_run import dry_outputs
+from regraft.models.dry_run import dry_outputs, is_small
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class TappedBackbone(Backbone):
         super().__init__(stages, sum(widths.values()), backbone.input_spec)
         self._widths = dict(widths)
         self._shapes: tuple[InputSpec, dict[str, tuple[int, ...]]] | None = None
+        self.known_costs = None if backbone.known_costs is None else backbone.known_costs[: last + 1]
 
     @property
     def feature_widths(self) -> dict[str, int]:
@@ -156,7 +157,11 @@ def _read_by_default(widths: Mapping[str, int]) -> dict[str, int]:
 
 def output_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each stage's output of two images, where it is one floating tensor with a part for each."""
-    names = {stage: name for name, stage in backbone.untapped_stages.items()}
+    stages = backbone.untapped_stages
+    if is_small(backbone, num_inputs=2):
+        costs = zip(stages, backbone.costs, strict=True)
+        return {name: (2, *cost.shape) for name, cost in costs if cost.shape}
+    names = {stage: name for name, stage in stages.items()}
     return {
         names[stage]: tuple(output.shape)
         for stage, output in dry_outputs(backbone, names, num_inputs=2)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
+from regraft.core.stage_costs import stage_costs
 from regraft.core.text_spec import TextSpec, padded
 from regraft.core.types import Backbone
 from regraft.data.text.vocabulary import built_tokenizer
-from regraft.features.extractor import measure
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones.from_run import SourceCheckpoint, load_source
 from regraft.models.backbones.text import lstm
@@ -115,7 +115,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_operations_of_the_lstm_are_counted():
     backbone = made()
-    _, flops = measure(backbone.stages, torch.zeros(2, 32, dtype=torch.int64))
+    flops = [cost.flops for cost in stage_costs(backbone.stages, torch.zeros(2, 32, dtype=torch.int64))]
     assert flops[1] == 2 * 32 * 2 * 4 * 8 * (6 + 8)
 
 
