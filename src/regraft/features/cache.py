@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _CODE = (
     *("core/pooling.py", "features/batchnorm_folding.py"),
-    *("features/extractor.py", "features/record.py"),
+    *("features/extractor.py", "features/record.py", "features/same_padding.py"),
 )
 _SHARE_OF_STORE = 0.1
 """Most of the store that pooled outputs may take that a run doesn't read."""

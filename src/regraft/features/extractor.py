@@ -11,13 +11,14 @@ from regraft.core.pooling import pool
 from regraft.core.stage_costs import StageCost
 from regraft.core.types import BATCH_NORMS
 from regraft.features.batchnorm_folding import fold_batch_norms
+from regraft.features.same_padding import unpad_inputs
 
 
 class FeatureExtractor:
     """A copy of frozen stages, made for speed: BatchNorms folded, weights channels last and in the given precision.
 
-    Equals the stages in eval mode up to the rounding of float32 or bfloat16; with `bitwise`, bit for bit. The stages
-    themselves stay unchanged.
+    Convolutions pad their inputs without copying them. Equals the stages in eval mode up to the rounding of float32 or
+    bfloat16; with `bitwise`, bit for bit. The stages themselves stay unchanged.
 
     Args:
         stages: from the input up, float32.
@@ -46,6 +47,7 @@ class FeatureExtractor:
         if not bitwise:
             # On the CPU: a GPU's TF32 would hide errors of folding.
             fold_batch_norms(list(copied.cpu()), example.cpu())
+            unpad_inputs(copied)
         copied.to(device)
         copied.to(memory_format=torch.contiguous_format if bitwise else torch.channels_last)
         if precision == torch.bfloat16:
