@@ -47,6 +47,7 @@ def overrides_of_a_run(scratch: Path) -> list[str]:
         "trainer=cpu",
         f"trainer.max_epochs={NUM_EPOCHS}",
         "trainer.enable_progress_bar=false",
+        "data.batch_size=64",
         f"output_dir={scratch / 'outputs'}",
     ]
 
@@ -336,9 +337,12 @@ def child(name: str, scratch: Path) -> None:
         import timm  # noqa: F401
         import torch.utils.tensorboard  # noqa: F401
 
-        import regraft.report.run.writing
-        import regraft.training.fit.train  # noqa: F401
+        import regraft
 
+    small = ("data=digits", "data.fraction=0.05", "model.image_size=32", "features.cache=off", "trainer.max_epochs=1")
+    first = f"output_dir={scratch / 'outputs' / 'first'}"
+    # For what is imported where it is used.
+    regraft.train([*small, "trainer=cpu", "trainer.enable_progress_bar=false", first])
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)
     wall, used = time.perf_counter() - started, cpu_seconds() - before
