@@ -16,7 +16,7 @@ def test_outputs_are_those_of_timm(size, kernel, stride):
     inputs = torch.randn(2, 4, *size)
     with torch.no_grad():
         expected = network(inputs)
-        unpad_inputs([network])
+        unpad_inputs(network)
         torch.testing.assert_close(network(inputs), expected)
     assert not isinstance(network[0], Conv2dSame)
 
@@ -24,13 +24,13 @@ def test_outputs_are_those_of_timm(size, kernel, stride):
 @pytest.mark.parametrize("given", [{"groups": 1}, {"groups": 4, "dilation": 2}])
 def test_other_convolutions_stay(given):
     network = nn.Sequential(Conv2dSame(4, 4, 3, 2, **given))
-    unpad_inputs([network])
+    unpad_inputs(network)
     assert isinstance(network[0], Conv2dSame)
 
 
 def test_inputs_are_not_copied():
     network = nn.ModuleDict({"block": nn.Sequential(Conv2dSame(16, 16, 3, 2, groups=16))})
-    unpad_inputs([network])
+    unpad_inputs(network)
     inputs = torch.randn(2, 16, 32, 32)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
         network["block"](inputs)

@@ -1,23 +1,24 @@
 """Convolutions with TensorFlow's "same" padding, without the padded copy of their input that timm makes."""
 
 import sys
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def unpad_inputs(modules: Sequence[nn.Module]) -> None:
-    """Replaces timm's depthwise `Conv2dSame` in modules by what pads in the convolution itself, in place.
+def unpad_inputs(network: nn.Module) -> None:
+    """Replaces timm's depthwise `Conv2dSame` in a network by what pads in the convolution itself, in place.
 
     The copy takes a seventh of a forward pass of EfficientNet-Lite0. Other convolutions gain nothing.
     """
     layers = sys.modules.get("timm.layers")
     if layers is None:  # then no network has any
         return
-    for parent in [each for module in modules for each in module.modules()]:
+    for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if type(child) is layers.Conv2dSame and child.groups == child.in_channels and child.dilation == (1, 1):
+            if not isinstance(child, nn.Conv2d) or type(child) is not layers.Conv2dSame:
+                continue
+            if child.groups == child.in_channels and child.dilation == (1, 1):
                 setattr(parent, name, _SamePadding(child))
 
 
