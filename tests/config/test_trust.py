@@ -218,6 +218,7 @@ def test_own_modules_can_be_trusted(tmp_path):
         composed = compose.compose_once("train", overrides, folder)
         assert compose.plain(composed, overrides)["head"]["_target_"] == "my_heads.Scaled"
     typed = ["+callbacks.x._target_=mymodule.MyCallback", "+callbacks.y={_target_: mymodule.Other, a: [1]}"]
+    typed += ["+callbacks.z._target_=regraft.training.given.given_callback"]  # needs no trust
     composed = compose.compose_once("train", typed, None)
     assert compose.plain(composed, typed)["trust"] == ["mymodule.MyCallback", "mymodule.Other"]
 

@@ -1,8 +1,12 @@
 """The end of a training: which weights were tested, on how many images, and what is next."""
 
 import os
+import shutil
+
+import pytest
 
 from regraft.report import next_steps, terminal
+from regraft.runs.folder import Run
 
 
 def test_the_end_names_the_weights_the_images_and_the_next_commands(small_run, capsys, monkeypatch):
@@ -41,3 +45,14 @@ def test_images_are_counted_and_not_their_labels(small_run):
     counts = small_run.results["class_counts"]
     labels = small_run.results | {"class_counts": counts | {"val": [1000 for _ in counts["val"]]}}
     assert f"on {sum(counts['val'])} images" in next_steps.tested_weights(labels, small_run)
+
+
+@pytest.mark.parametrize(("section", "commands"), [("callbacks.mine", ["predict", "serve"]), ("model", [])])
+def test_no_command_is_named_that_lacks_an_object_of_python(small_run, tmp_path, section, commands):
+    run = Run(shutil.copytree(small_run.path, tmp_path / "run"))
+    config, (group, _, name) = run.config, section.partition(".")
+    node = {"_target_": "regraft.training.given.given_callback", "given": "Mine-0"}
+    config[group] = config[group] | ({name: node} if name else node)
+    run.write_config(config)
+    shown = next_steps.next_commands(small_run.results, run)
+    assert [each.split()[1] for each in shown] == commands

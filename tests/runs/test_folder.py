@@ -52,9 +52,15 @@ def test_a_missing_path_says_so(tmp_path):
         find_checkpoint(tmp_path / "nowhere", "best")
 
 
-def test_a_run_without_checkpoints_says_so(run):
-    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best\.ckpt"):
+def test_a_folder_without_checkpoints_is_no_run(run):
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best\.ckpt .* it isn't a run"):
         find_checkpoint(run.path, "best")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_started_again(run):
+    run.write_config({"model": {}})
+    with pytest.raises(FileNotFoundError, match=r"start it again .*overrides\.yaml, and hydra\.run\.dir=.*run\."):
+        find_checkpoint(run.path, "last")
 
 
 def test_history_keeps_the_rows_before_a_step(run):

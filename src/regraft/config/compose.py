@@ -26,7 +26,7 @@ from regraft.config.hydra_messages import mistakes_in
 from regraft.config.interpolations import require_bounded_references
 from regraft.config.nested import at
 from regraft.config.quoting import parsed, quoted, readable
-from regraft.config.shipped import conf_dir
+from regraft.config.shipped import conf_dir, shipped_targets
 from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
 from regraft.core.remote import require_local
@@ -165,7 +165,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             node = config[key]
             is_node = OmegaConf.is_config(node)
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
-    resolved["trust"] = named_in(overrides)
+    resolved["trust"] = [name for name in named_in(overrides) if name not in shipped_targets()]
     require_known_targets(resolved, resolved["trust"], None)
     _require_finite(resolved)
     for key in _PATHS:

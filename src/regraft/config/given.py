@@ -63,6 +63,13 @@ def is_given(node: Any) -> bool:
     return isinstance(node, Mapping) and isinstance(node.get("given"), str) and ".given." in str(node.get("_target_"))
 
 
+def sections_given(config: dict[str, Any]) -> list[str]:
+    """Returns the sections of a run's config that name objects, such as `model` and `callbacks.mine`."""
+    groups = ("callbacks", "logger")
+    nodes = {f"{group}.{name}": node for group in groups for name, node in (config.get(group) or {}).items()}
+    return [section for section, node in (config | nodes).items() if is_given(node)]
+
+
 def named(given: Any) -> str:
     """Returns an object's class for a message."""
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__

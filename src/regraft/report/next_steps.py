@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
+from regraft.config.given import sections_given
 from regraft.config.quoting import trusting
 from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
@@ -56,15 +57,20 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
 
 
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
-    """Returns the commands that a finished run is used with."""
+    """Returns the commands that a finished run is used with; none that needs an object, which only Python can give."""
     reference = f"run={shlex.quote(_shown(run.path))}"
     if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
         return []
-    reference = " ".join([reference, *map(shlex.quote, trusting(run.readable_config.get("trust") or ()))])
-    commands = [f"regraft predict {reference} input=PATH", f"regraft serve {reference}"]
+    config = run.readable_config
+    reference = " ".join([reference, *map(shlex.quote, trusting(config.get("trust") or ()))])
+    given = sections_given(config)
+    is_of_objects = not {"model", "head"}.isdisjoint(given)
+    commands = [] if is_of_objects else [f"regraft predict {reference} input=PATH", f"regraft serve {reference}"]
+    if given:
+        return commands
     if "limit" in results:
         return [*commands, f"regraft resume {reference}"]
-    if was_fitted_in_closed_form(run.readable_config) or "refit" in results or not run.can_resume:
+    if was_fitted_in_closed_form(config) or "refit" in results or not run.can_resume:
         return commands
     return [*commands, f"regraft resume {reference} trainer.max_epochs={2 * results['num_epochs']}"]
 

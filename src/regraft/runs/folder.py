@@ -268,8 +268,8 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
     for candidate in (run.checkpoint(prefer), *(others if prefer == "last" else reversed(others))):
         if candidate.is_file():
             return candidate
-    raise MissingFileError(
-        key,
-        f"{path} has no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
-        f"the run wrote none before it was stopped, or it is not a run.",
-    )
+    if run.readable_config:
+        again = f"regraft train with what is in {path / '.hydra' / 'overrides.yaml'}, and hydra.run.dir={path}"
+        reason = f"{path} has no checkpoint: the run hasn't written one"
+        raise MissingFileError(key, reason, fix=f"If it was killed, start it again in its folder: {again}.")
+    raise MissingFileError(key, f"{path} has no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; it isn't a run.")

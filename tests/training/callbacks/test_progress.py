@@ -3,6 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import nn
 
 from regraft.training.callbacks import progress
 from regraft.training.callbacks.progress import TrainingProgressBar
@@ -32,3 +35,35 @@ def test_the_time_is_that_of_all_epochs(monkeypatch, epoch, max_epochs, max_step
         accumulate_grad_batches=1,
     )
     assert bar.description(trainer, share) == shown
+
+
+class Logging(LightningModule):
+    """Logs, as Regraft's module does, at an epoch's end, when Lightning has drawn its bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch):
+        return self.weight.sum()
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/acc", float(self.current_epoch + 1), prog_bar=True)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Shown(TrainingProgressBar):
+    """Keeps what the bar showed last."""
+
+    def get_metrics(self, trainer, pl_module):
+        self.last = dict(super().get_metrics(trainer, pl_module))
+        return self.last
+
+
+def test_the_last_epochs_figures_are_shown():
+    bar = Shown()
+    trainer = Trainer(callbacks=[bar], max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.fit(Logging(), torch.zeros(2, 1))
+    assert bar.last["train/acc"] == 2.0

@@ -36,6 +36,11 @@ class TrainingProgressBar(RichProgressBar):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._describe(trainer, share=(batch_idx + 1) / max(1, self.total_train_batches))
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shows what the module has logged of the last epoch, after the bar was drawn at its end."""
+        super().on_train_end(trainer, pl_module)
+        self.on_train_epoch_end(trainer, pl_module)
+
     def _describe(self, trainer: pl.Trainer, share: float) -> None:
         if self.progress is not None and self.train_progress_bar_id is not None:
             self.progress.update(self.train_progress_bar_id, description=self.description(trainer, share))

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from regraft.config.given import is_given
+from regraft.config.given import sections_given
 from regraft.config.trust import require_known_targets
 from regraft.core import launcher, slurm
 from regraft.core.atomic import read_json
@@ -67,11 +67,7 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
 
 def _require_no_objects(config: dict[str, Any]) -> None:
     """Raises ConfigError if a part of a run is an object, which its other processes don't have."""
-    nodes = config | {
-        f"{group}.{name}": node for group in ("callbacks", "logger") for name, node in config[group].items()
-    }
-    given = [section for section, node in nodes.items() if is_given(node)]
-    if given:
+    if given := sections_given(config):
         fix = "Use trainer.devices=1, or a config that names what makes it."
         raise ConfigError(given[0], "an object can't be given to several processes", fix=fix)
 
