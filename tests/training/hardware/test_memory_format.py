@@ -12,6 +12,7 @@ from helpers.small import without
 from regraft.features.cut import CutPhase
 from regraft.models.backbones.small import simple_cnn
 from regraft.models.freezing import LinearProbe, NoFreezing, UpTo
+from regraft.models.stage_outputs import tapped
 from regraft.runs.checkpoint import read
 from regraft.training.fit import single
 from regraft.training.hardware import memory_format
@@ -71,6 +72,13 @@ def test_a_trial_leaves_weights_statistics_and_random_numbers_alone(monkeypatch)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert all(tensor.is_contiguous() for tensor in module.state_dict().values())
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_trial_above_a_cut_takes_rows_of_what_is_pooled_below_and_the_output():
+    module = TransferModule(tapped(cnn(), "all"), num_classes=3)
+    width = module.backbone.feature_widths["conv1"] + 4 * 8 * 8
+    chosen = faster_format(module, NoFreezing(), Work(ALL, 1, 200), (4, width), contextlib.nullcontext)
+    assert chosen.memory_format in {"contiguous", "channels_last"}
 
 
 def test_images_and_features_above_a_cut_are_channels_last():

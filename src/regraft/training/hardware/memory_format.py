@@ -147,7 +147,7 @@ def faster_format(
         context: returns the context in which a trainer computes, see Lightning's `precision_plugin.forward_context`.
     """
     device = next(module.parameters()).device
-    images = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(device)
+    inputs = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(device)
     stages = {**dict(module.backbone.stages.items()), HEAD: module.head}
     apply(work.factors, stages, [], keeps_statistics=keeps_statistics(strategy))
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
@@ -156,7 +156,9 @@ def faster_format(
         for number in range(1 + _NUM_ROUNDS):
             for name, memory_format in MEMORY_FORMATS.items():
                 module.to(memory_format=memory_format)
-                taken = _seconds_of_step(module, images.to(memory_format=memory_format), work.depth, context)
+                # An output that is one row with what has been pooled below it has no channels to be last.
+                kept_in = memory_format if inputs.dim() == 4 else torch.preserve_format
+                taken = _seconds_of_step(module, inputs.to(memory_format=kept_in), work.depth, context)
                 if number:  # the first step of each makes what later ones reuse
                     seconds[name].append(taken)
             if number and _gain(seconds) > _CLEAR_GAIN:
@@ -185,9 +187,9 @@ def _gain(seconds: Mapping[str, list[float]]) -> float:
     return fastest[-1] / fastest[0]
 
 
-def _seconds_of_step(module: Any, images: Tensor, depth: int, context: Callable[[], Any]) -> float:
+def _seconds_of_step(module: Any, inputs: Tensor, depth: int, context: Callable[[], Any]) -> float:
     def now() -> float:
-        if images.device.type == "cpu":
+        if inputs.device.type == "cpu":
             return time.process_time()  # what else the machine does counts less than in wall time
         torch.accelerator.synchronize()
         return time.perf_counter()
@@ -195,7 +197,7 @@ def _seconds_of_step(module: Any, images: Tensor, depth: int, context: Callable[
     module.zero_grad(set_to_none=True)
     started = now()
     with torch.enable_grad(), context():
-        outputs = module(images, depth)
+        outputs = module(inputs, depth)
         loss = outputs.float().square().mean()
     if loss.requires_grad:
         loss.backward()
