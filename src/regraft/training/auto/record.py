@@ -58,7 +58,9 @@ class Record:
         winner = known.get("winner")
         if winner not in [each["folder"] for each in runs]:
             winner = None
-        return cls(folder, command, runs, winner=winner, tuning=known.get("tuning", []), again=known.get("again"))
+        # A record that doesn't say which stages were trained is from when all of them were.
+        tuning = [{"until": None} | each for each in known.get("tuning", [])]
+        return cls(folder, command, runs, winner=winner, tuning=tuning, again=known.get("again"))
 
     def has_run(self, fingerprint: str) -> bool:
         """Whether the best run so far is of the same data."""
@@ -96,8 +98,8 @@ class Record:
         Args:
             until: see `TuningPlan`.
         """
-        wanted = {"candidate": candidate, "fraction": fraction, "fingerprint": fingerprint}
-        found = [each for each in self.tuning if wanted.items() <= each.items() and each.get("until") == until]
+        wanted = {"candidate": candidate, "fraction": fraction, "fingerprint": fingerprint, "until": until}
+        found = [each for each in self.tuning if wanted.items() <= each.items()]
         return found[-1] if found else None
 
     def add(
