@@ -193,6 +193,18 @@ def test_a_search_without_a_run_says_how_to_continue_it(capsys, monkeypatch):
     assert "has no run yet. To continue the search: regraft resume run=" in err
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_search_that_is_stopped_says_how_to_continue_it(capsys, monkeypatch):
+    monkeypatch.setattr(Search, "run", interrupted)
+    code, out, _ = run_main([*WORDS, "trials=1"], capsys)
+    assert code == 130
+    (folder,) = Path("outputs").resolve().iterdir()
+    assert f"Stopped. To continue the search: regraft resume run={folder}\n" in out
+
+
 def test_a_search_is_continued_with_its_own_options_and_in_its_own_folder(capsys):
     command = {"overrides": WORDS[1:], "config_dir": None, "directory": str(Path.cwd())}
     folder = Path("outputs", "auto-digits-0").resolve()

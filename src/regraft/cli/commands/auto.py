@@ -18,7 +18,7 @@ from regraft.config.hydra_messages import MISTAKES
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.task_choice import explained_task
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
-from regraft.core.startup import quick_imports, start_clock
+from regraft.core.startup import Preempted, quick_imports, start_clock
 from regraft.core.text import say
 from regraft.core.time_limit import TimeOver, time_limit
 from regraft.runs import provenance
@@ -111,9 +111,12 @@ class _Begun:
     console: "Console"
 
     def run(self) -> "Tried | None":
-        """Does what `Search.run` does, and says so if the data has changed meanwhile."""
+        """Does what `Search.run` does; says if the data has changed meanwhile, and how to continue a stopped search."""
         try:
             return self.search.run()
+        except (KeyboardInterrupt, Preempted):
+            self.tell(f"Stopped. To continue the search: {resume_search(self.record.folder)}")
+            raise
         except MISTAKES as error:
             if not _is_same(self.config, self.fingerprint):
                 raise _changed(self.record.folder, self.nouns) from error
