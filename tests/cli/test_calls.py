@@ -64,7 +64,10 @@ from regraft.config.quoting import value_of
         ),
         (
             {"optimizer": partial(torch.optim.SGD, lr=0.1)},
-            ["optimizer=sgd", "++optimizer.lr=0.1", "++optimizer.weight_decay=0"],
+            [
+                *("optimizer=sgd", "++optimizer.lr=0.1", "++optimizer.momentum=0"),
+                *("++optimizer.nesterov=false", "++optimizer.weight_decay=0"),
+            ],
         ),
     ],
 )

@@ -224,8 +224,9 @@ def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _defaults_of_optimizer(kind: type) -> dict[str, Any]:
-    parameters = _parameters(kind)
-    defaults = {key: parameters[key].default for key in ("lr", "weight_decay") if key in parameters}
+    """Returns what a class has otherwise than the config of its name."""
+    parameters, keys = _parameters(kind), ("lr", "momentum", "nesterov", "weight_decay")
+    defaults = {key: parameters[key].default for key in keys if key in parameters}
     return {key: value for key, value in defaults.items() if isinstance(value, int | float)}
 
 
