@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regraft.tasks import TASKS
-from regraft.training.metrics import logged_metrics
+from regraft.training.metrics import MeanLoss, logged_metrics
 
 
 def test_values_match_the_definitions_by_hand():
@@ -54,3 +54,14 @@ def test_reset_starts_over():
     metrics.reset()
     metrics.update(torch.eye(6), torch.arange(6))
     assert all(value.item() == 1.0 for value in metrics.compute().values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_mean_loss_of_many_samples_is_exact_in_a_module_of_half_precision(dtype):
+    loss = MeanLoss()
+    torch.nn.ModuleList([loss]).to(dtype=dtype)
+    for _ in range(2):
+        loss.reset()
+        for _ in range(2100):  # samples beyond what float16 counts to
+            loss.update(torch.tensor(32 * 1.5, dtype=dtype), torch.tensor(32.0, dtype=dtype))
+        assert loss.compute().item() == 1.5

@@ -50,7 +50,7 @@ class TrainMetrics(nn.Module):
         """Ends an epoch: `loss` and `metric` are those of all its samples."""
         self._update_metric()
         self.loss.reset()
-        self.loss.update(*self.loss.total.new_tensor([self._loss_sum, self.num_samples]))
+        self.loss.update(*self.loss.total.new_tensor([self._loss_sum, self.num_samples], dtype=torch.float32))
 
     def epoch_states(self, trainer: Any) -> list[dict[str, Any]]:
         """Returns the state of each process as plain types and tensors on the CPU; a collective call."""

@@ -57,8 +57,9 @@ class MeanLoss(Metric):
 
     def update(self, total: Tensor, normaliser: Tensor) -> None:
         """Adds a batch; see `Loss.total`."""
-        self.total += total.detach().float()
-        self.normaliser += normaliser
+        # A module of half precision makes the sums so, too, and in bfloat16 8192 + 32 is 8192.
+        self.total = self.total.float() + total.detach().float()
+        self.normaliser = self.normaliser.float() + normaliser.float()
 
     def compute(self) -> Tensor:
         """Returns the mean, 0 where everything weighs 0."""
