@@ -60,12 +60,11 @@ def test_a_run_that_has_replaced_that_of_an_earlier_search_is_replaced_by_a_late
     assert (record.winner, record.why_earlier("images")) == ("2-c", None)
 
 
-def test_trials_that_an_earlier_version_has_noted_were_of_all_stages(tmp_path):
-    trials = {"candidate": "a", "fraction": 1.0, "fingerprint": "same", "num_epochs": 4, "is_better": False}
-    (tmp_path / "auto.json").write_text(json.dumps({"winner": None, "runs": [], "tuning": [trials]}))
+def test_trials_are_told_apart_by_the_stages_that_they_trained(tmp_path):
+    trial = {"candidate": "a", "fraction": 1.0, "fingerprint": "same", "until": "block4", "is_better": False}
+    (tmp_path / "auto.json").write_text(json.dumps({"winner": None, "runs": [], "tuning": [trial]}))
 
     record = Record.of(tmp_path, COMMAND)
 
-    assert record.tuning == [trials | {"until": None}]  # the report shows it
-    assert record.tuning_of("a", 1.0, "same", None) == record.tuning[0]
-    assert record.tuning_of("a", 1.0, "same", "block4") is None
+    assert record.tuning_of("a", 1.0, "same", "block4") == trial
+    assert record.tuning_of("a", 1.0, "same", None) is None

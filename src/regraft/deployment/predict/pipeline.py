@@ -100,7 +100,7 @@ def predict_inputs(model: TrainedNetwork, inputs: object, *, top_k: int, tta: st
     first = list(islice(rest, batch_size + 1))
     batches = predict_batches(model, chain(first, rest), top_k=top_k, tta=tta, batch_size=batch_size)
     with freed_memory_returned():
-        # Returning it takes longer than a photo.
+        # Giving memory back takes longer than to predict a photo.
         if len(first) > batch_size and model.device.type == "cpu":
             keep_freed_memory()
         return [prediction for batch in batches for prediction in batch]

@@ -58,9 +58,7 @@ class Record:
         winner = known.get("winner")
         if winner not in [each["folder"] for each in runs]:
             winner = None
-        # A record that doesn't say which stages were trained is from when all of them were.
-        tuning = [{"until": None} | each for each in known.get("tuning", [])]
-        return cls(folder, command, runs, winner=winner, tuning=tuning, again=known.get("again"))
+        return cls(folder, command, runs, winner=winner, tuning=known.get("tuning", []), again=known.get("again"))
 
     def has_run(self, fingerprint: str) -> bool:
         """Whether the best run so far is of the same data."""
