@@ -26,6 +26,7 @@ from regraft.features.store.store import NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training.caching.feature_plan import frozen_part
+from regraft.training.caching.feature_policy import why_not_as_precise
 from regraft.training.caching.image_cache import read_stored_pixels
 
 _FOLDERS: dict[str, Any] = {"image": FolderSource, "text": TextFolderSource}
@@ -65,7 +66,7 @@ def evaluation_data(
     settings: FeatureSettings = factory(config["features"], "features")()
     if settings.cache == "off":
         return None
-    found = frozen_part(config, settings, backbone, strategy, device, progress)
+    found = why_not_as_precise(settings, config) or frozen_part(config, settings, backbone, strategy, device, progress)
     if isinstance(found, str):
         if needs_features:
             raise ConfigError("features.cache", found, got="on")

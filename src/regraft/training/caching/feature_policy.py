@@ -112,6 +112,11 @@ def why_not_cacheable(
     for name, node in config["callbacks"].items():
         if isinstance(node, dict) and targets_subclass(node, f"callbacks.{name}", _CHANGE_WHAT_IS_FROZEN):
             return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."
+    return why_not_as_precise(settings, config)
+
+
+def why_not_as_precise(settings: FeatureSettings, config: Config) -> str | None:
+    """Returns why stored features aren't what the trainer would compute, a full sentence; None if they may be read."""
     precision = config["trainer"]["precision"]
     if precision not in SINGLE_PRECISIONS and settings.precision in ("auto", "exact"):
         return (
