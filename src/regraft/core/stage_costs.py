@@ -45,7 +45,7 @@ def stage_costs(stages: Mapping[str, nn.Module], example: Tensor) -> list[StageC
     assert len(example) > 1, "one sample can't be told from a leading 1"
     found = []
     values: Any = example.clone()
-    with _evaluating(stages.values()), _plain_attention(), torch.no_grad():
+    with evaluating(stages.values()), _plain_attention(), torch.no_grad():
         for stage in stages.values():
             with FlopCounterMode(display=False, custom_mapping=_FURTHER_FLOPS) as counter:
                 values = stage(values)
@@ -57,7 +57,7 @@ def stage_costs(stages: Mapping[str, nn.Module], example: Tensor) -> list[StageC
 
 
 @contextmanager
-def _evaluating(stages: Iterable[nn.Module]) -> Iterator[None]:
+def evaluating(stages: Iterable[nn.Module]) -> Iterator[None]:
     """Sets the training flag of each module to False, and restores it afterwards."""
     modes = {module: module.training for stage in stages for module in stage.modules()}
     try:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from regraft.core.stage_costs import evaluating
 from regraft.core.torch_internals import fused_attention_on_meta, storage_id
 from regraft.core.types import Backbone
 
@@ -25,18 +26,14 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_inputs: in
         if isinstance(output, Tensor):
             found.append((module, torch.empty_like(output, device="meta")))
 
-    modes = {module: module.training for module in backbone.modules()}
     hooks = [module.register_forward_hook(note) for module in modules]
-    backbone.eval()
     try:
-        with torch.no_grad():
+        with evaluating([backbone]), torch.no_grad():
             if not _has_run_on_meta(backbone, num_inputs):
                 found.clear()
                 device = next(backbone.parameters(), torch.zeros(())).device
                 backbone(backbone.input_spec.example(num_inputs, device))
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for hook in hooks:
             hook.remove()
     return found
@@ -77,20 +74,14 @@ def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
 
     Those of weights and of the input itself don't count. Nothing is computed, unless the backbone reads values.
     """
-    modes = {module: module.training for module in backbone.modules()}
-    backbone.eval()
-    for name in trained:
-        backbone.stages[name].train()
-    try:
+    with evaluating([backbone]), fused_attention_on_meta(), torch.random.fork_rng(devices=[]):
+        for name in trained:
+            backbone.stages[name].train()
         # A difference, because some of what is kept doesn't grow with the batch; BatchNorm needs two inputs.
-        with fused_attention_on_meta(), torch.random.fork_rng(devices=[]):
-            try:
-                return _saved(backbone, trained, "meta", 3) - _saved(backbone, trained, "meta", 2)
-            except (NotImplementedError, RuntimeError):
-                return _saved(backbone, trained, None, 3) - _saved(backbone, trained, None, 2)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        try:
+            return _saved(backbone, trained, "meta", 3) - _saved(backbone, trained, "meta", 2)
+        except (NotImplementedError, RuntimeError):
+            return _saved(backbone, trained, None, 3) - _saved(backbone, trained, None, 2)
 
 
 def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num_inputs: int) -> int:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
-from regraft.core.input_spec import InputSpec
 from regraft.core.pooling import thinned
 from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs, is_small
@@ -76,7 +75,6 @@ class TappedBackbone(Backbone):
         }
         super().__init__(stages, sum(widths.values()), backbone.input_spec)
         self._widths = dict(widths)
-        self._shapes: tuple[InputSpec, dict[str, tuple[int, ...]]] | None = None
         self.known_costs = None if backbone.known_costs is None else backbone.known_costs[: last + 1]
 
     @property
@@ -102,15 +100,10 @@ class TappedBackbone(Backbone):
         if not widths or num_stages_done == len(self.stages):
             return super().forward(inputs, num_stages_done)
         pooled = inputs[:, : sum(widths)].split(widths, dim=1)
-        output = inputs[:, sum(widths) :].reshape(len(inputs), *self._shape_of(names[-1]))
-        pair: Any = (output, pooled)
+        shape = self.costs[num_stages_done - 1].shape
+        assert shape is not None, "a backbone is cut where a single tensor crosses"
+        pair: Any = (inputs[:, sum(widths) :].reshape(len(inputs), *shape), pooled)
         return super().forward(pair, num_stages_done)
-
-    def _shape_of(self, stage: str) -> tuple[int, ...]:
-        """Returns the shape of a stage's output of one input."""
-        if self._shapes is None or self._shapes[0] != self.input_spec:
-            self._shapes = self.input_spec, output_shapes(self)
-        return self._shapes[1][stage][1:]
 
 
 def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
