@@ -164,4 +164,4 @@ def test_a_training_may_use_memory_after_filling(tmp_path):
     with pytest.raises(ValueError, match=r"features.dir"):
         fill(made, [([view()], [2])], WHOLE, lambda state: None)
     made.make_room([([view()], [2])])
-    assert made.location([view()], 2) == "memory"
+    assert made.store.location == "memory"

@@ -151,3 +151,22 @@ def test_a_stage_that_gives_a_pair_is_passed_over(tmp_path):
     view = View()
     assert_read(last := made(), cache(last, tmp_path), view, 5)
     assert_read(both := tapped(made(), "auto"), cache(both, tmp_path), view, 0)
+
+
+def test_what_the_disk_has_no_room_for_is_kept_in_memory_beside_what_it_has(tmp_path, caplog, monkeypatch):
+    backbone, view = plain(), View()
+    first = View(view.images[:2])
+    cache(backbone, tmp_path).ensure([first], [3])
+    stored = sorted(tmp_path.rglob("*"))
+    made = cache(backbone, tmp_path, max_gb=1e-6)
+    made.prefer_stored([first], 3)
+    num_bytes = made.stored(view, 3).entry.feature_bytes
+    monkeypatch.setattr("regraft.features.store.store.memory_limit", lambda: 3 * num_bytes)
+    made.make_room([([view], [3])])
+    assert_read(backbone, made, view, 3)
+    assert view.num_read == 3
+    assert sorted(tmp_path.rglob("*")) == stored
+    assert made.store.location == "memory"
+    assert caplog.text.count("are kept in memory for this run") == 1
+    with pytest.raises(OSError, match="fit neither the store nor a quarter of memory"):
+        made.make_room([([View(torch.randn(6, 3, 16, 16))], [3])])

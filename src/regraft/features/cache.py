@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,13 @@ from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures,
 from regraft.features.settings import FeatureSettings
 from regraft.features.share import WHOLE, Share
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
-from regraft.features.store.store import FeatureStore, NoRoomError
+from regraft.features.store.store import FeatureStore
 from regraft.features.table import FeatureTable
 from regraft.features.view import InputView
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CODE = (
     *("core/pooling.py", "features/batchnorm_folding.py"),
@@ -115,7 +118,7 @@ class FeatureCache:
     def stored(self, view: Any, depth: int) -> StoredFeatures:
         """Returns the features of a depth under a view's transform, as far as they are stored."""
         layout = self._record_layout(depth)
-        entry = self.store.entry(view, self._fields(view, depth), self._label(view, depth), (layout.width,))
+        entry = self.store.entry(self._fields(view, depth), self._label(view, depth), (layout.width,))
         shape, parts = self.costs.feature_shapes[depth], self._layout.features(layout)
         if self.is_of_one_shape(depth):
             return StoredFeatures(entry, layout, parts, shape)
@@ -132,12 +135,6 @@ class FeatureCache:
     def output_shape(self, depth: int) -> tuple[int, ...]:
         """Returns the shape of the output at a depth, without what has been pooled below."""
         return self._record_layout(depth).shape
-
-    def location(self, views: Sequence[Any], depth: int) -> str:
-        """Returns where the features of some views are kept, for people."""
-        entries = [self.stored(view, depth).entry for view in views]
-        locations = ["memory" if isinstance(entry, InMemoryEntry) else str(self.store.folder) for entry in entries]
-        return " and ".join(dict.fromkeys(locations))
 
     def description(self, depth: int) -> str:
         """Returns what is stored at a depth, for people."""
@@ -173,36 +170,16 @@ class FeatureCache:
 
     def make_room(self, splits: Sequence[tuple[Sequence[InputView], Sequence[int]]]) -> None:
         """Decides where all missing features will be kept, before any are computed; NoRoomError if nowhere."""
-        reserved = 0
         # All entries are opened first, because an open entry isn't evicted.
-        wanted = [(view, [self.stored(view, depth) for depth in depths]) for views, depths in splits for view in views]
-        for view, stored in wanted:
-            missing = sum(each.num_bytes(view, missing_positions(view, [each.entry])) for each in stored)
-            if not missing:
-                continue
-            try:
-                self.store.make_room(reserved + missing, [each.entry for each in stored])
-                reserved += missing
-            except NoRoomError:
-                raise
-            except OSError as error:
-                if not self.store.is_any_in_memory:
-                    log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, stored)
+        stored = [(view, self.stored(view, depth)) for views, depths in splits for view in views for depth in depths]
+        missing = sum(each.num_bytes(view, missing_positions(view, [each.entry])) for view, each in stored)
+        if missing:
+            self._else_in_memory(lambda: self.store.make_room(missing))
 
     def ensure(self, views: Sequence[InputView], depths: Sequence[int]) -> ExtractionStats:
         """Computes and stores the missing features of a split; NoRoomError if they fit neither the disk nor memory."""
-        stats = []
-        for view in views:
-            try:
-                stats.append(self.extract(view, depths))
-            except NoRoomError:
-                raise
-            except OSError as error:
-                # The disk filled up, or the folder was removed, since there was room.
-                log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, [self.stored(view, depth) for depth in depths])
-                stats.append(self.extract(view, depths))
+        # The disk may have filled up, or the folder been removed, since there was room.
+        stats = [self._else_in_memory(partial(self.extract, view, depths)) for view in views]
         return ExtractionStats(
             sum(each.num_images for each in stats),
             sum(each.num_computed for each in stats),
@@ -240,11 +217,21 @@ class FeatureCache:
             stored,
             {depth: self.stored(view, depth) for depth in (*below, *depths) if depth in whole} if is_lossless else {},
             lambda: self.extractor(max(depths)),
-            lambda num_bytes: self.store.make_room(num_bytes, [each.entry for each in stored.values()]),
+            self.store.make_room,
             self.device,
             progress or self._progress,
             share,
         )
+
+    def _else_in_memory(self, attempt: Callable[[], T]) -> T:
+        """Makes an attempt, and where the disk fails another one with memory in its place."""
+        try:
+            return attempt()
+        except OSError as error:
+            if self.store.is_in_memory:
+                raise
+            self.store.use_memory(error)
+            return attempt()
 
     def _record_layout(self, depth: int) -> RecordLayout:
         return self._layout.of(depth, has_all_stages=self._has_all_stages)

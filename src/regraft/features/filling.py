@@ -102,7 +102,7 @@ class _Filling:
         # Of all shares: no process should find the disk full in the middle.
         num_bytes = sum(sum(part.missing_bytes) for part in self.parts)
         if num_bytes:  # a store that is larger than its limit, as after a merge, is nothing to refuse
-            frozen.store.make_room(num_bytes, self._entries.values())
+            frozen.store.make_room(num_bytes)
         self._num_rows_missing = sum(
             number // entry.feature_bytes
             for part in self.parts

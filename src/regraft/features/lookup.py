@@ -50,7 +50,7 @@ class FeatureLookup:
     @property
     def location(self) -> str:
         """Where the features are kept, for people."""
-        return str(self._frozen.store.folder)
+        return self._frozen.store.location
 
     def find(self, content_hash: bytes) -> Tensor | None:
         """Returns the features of an image by its file's hash, (*feature_shape), float32, or None; thread-safe."""
@@ -95,7 +95,7 @@ class FeatureLookup:
             with try_lock(self._entry.folder) as reason, self._lock:
                 if reason:
                     raise OSError(f"{reason}.")
-                self._frozen.store.make_room(len(features) * self._entry.feature_bytes, [self._entry])
+                self._frozen.store.make_room(len(features) * self._entry.feature_bytes)
                 self._entry.append(hashes, features, self._seconds)
         except OSError as error:
             log.warning("features: %s Those of the %s aren't kept.", error, self._nouns)

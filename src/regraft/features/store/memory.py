@@ -50,6 +50,11 @@ class FeatureEntry(ABC):
         return self._starts[-1]
 
     @property
+    def bytes_in_memory(self) -> int:
+        """Bytes of the features that aren't in a file."""
+        return sum(len(segment) for segment in self._segments if segment.path is None) * self.feature_bytes
+
+    @property
     def seconds_per_input(self) -> float | None:
         """Time that computing the features of one input took; None if there are none."""
         return sum(segment.seconds for segment in self._segments) / self.num_inputs if self.num_inputs else None
@@ -158,6 +163,14 @@ class InMemoryEntry(FeatureEntry):
     """An entry that ends with the process, for features that the disk can't hold."""
 
     key = "memory"
+
+    @classmethod
+    def above(cls, entry: FeatureEntry) -> "InMemoryEntry":
+        """Returns an entry that has the features of another one, read where they are, and keeps new ones in memory."""
+        made = cls(entry.feature_shape, entry.dtype)
+        if entry._segments:
+            made._add(entry._segments)
+        return made
 
     def lock(self, on_wait: Callable[[], None], share: Share = WHOLE) -> nullcontext[None]:
         """Does nothing: no other process adds features."""

@@ -1,20 +1,17 @@
 """The features store as a run uses it: entries on disk, or in memory if the disk can't hold them."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from regraft.core.memory import memory_bytes
-from regraft.features.extract import missing_positions
-from regraft.features.record import StoredFeatures
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.catalog import default_dir, key_of, make_room
 from regraft.features.store.entry import StoreEntry
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
-from regraft.features.view import InputView
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +36,22 @@ class FeatureStore:
 
     Attributes:
         is_only_on_disk: whether opening an entry that the folder can't hold is an error.
+        is_in_memory: whether features that are added are kept in memory, see `use_memory`.
     """
 
     is_only_on_disk = False
+    is_in_memory = False
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.folder = folder_of(settings)
         self._max_bytes = settings.max_bytes
         self._dtype = settings.torch_dtype
         self._entries: dict[str, FeatureEntry] = {}
-        self._in_memory: dict[tuple[Any, str], InMemoryEntry] = {}
-        self._promised_bytes = 0
 
     @property
-    def is_any_in_memory(self) -> bool:
-        """Whether features of a view were moved to memory."""
-        return bool(self._in_memory)
+    def location(self) -> str:
+        """Where features are kept, for people."""
+        return "memory" if self.is_in_memory else str(self.folder)
 
     def has(self, fields: Mapping[str, Any]) -> bool:
         """Whether the store has an entry of these fields; False if its folder can't be read."""
@@ -63,60 +60,43 @@ class FeatureStore:
         except OSError:  # reported when the entry is opened
             return False
 
-    def entry(self, view: Any, fields: Mapping[str, Any], label: str, feature_shape: tuple[int, ...]) -> FeatureEntry:
-        """Returns the entry of a view, opened once; it is in memory if the store can't be used.
-
-        The other arguments are those of `StoreEntry`.
-        """
+    def entry(self, fields: Mapping[str, Any], label: str, feature_shape: tuple[int, ...]) -> FeatureEntry:
+        """Returns an entry, opened once; the arguments are those of `StoreEntry`."""
         key = key_of(fields)
-        if (view, key) in self._in_memory:
-            return self._in_memory[view, key]
         if key not in self._entries:
+            found: FeatureEntry
             try:
-                self._entries[key] = StoreEntry(self.folder, fields, label, feature_shape, self._dtype)
+                found = StoreEntry(self.folder, fields, label, feature_shape, self._dtype)
             except OSError as error:
                 if self.is_only_on_disk:
                     raise
-                log.warning("features: %s They are kept in memory for this run.", error)
-                self._entries[key] = InMemoryEntry(feature_shape, self._dtype)
+                self.use_memory(error)
+                found = InMemoryEntry(feature_shape, self._dtype)
+            self._entries[key] = InMemoryEntry.above(found) if self.is_in_memory else found
         return self._entries[key]
 
-    def make_room(self, num_bytes: int, entries: Iterable[FeatureEntry]) -> None:
+    def use_memory(self, error: OSError) -> None:
+        """Keeps what is added from now on in memory, because of an error of the disk, with a warning.
+
+        What is on disk is still read there.
+        """
+        if self.is_in_memory:
+            return
+        self.is_in_memory = True
+        log.warning("features: %s Those that are missing are kept in memory for this run.", error)
+        self._entries = {key: InMemoryEntry.above(entry) for key, entry in self._entries.items()}
+
+    def make_room(self, num_bytes: int) -> None:
         """Makes room for features to be computed; NoRoomError if memory can't hold them, OSError if the disk can't."""
-        in_memory = [entry for entry in entries if isinstance(entry, InMemoryEntry)]
-        if any(entry not in self._in_memory.values() for entry in in_memory):
-            self._require_memory(num_bytes)
-        elif not in_memory:
+        if not self.is_in_memory:
             # Everything that this run has opened stays: features of another split may be there.
-            make_room(self.folder, num_bytes, self._max_bytes, [entry.key for entry in self._entries.values()])
-
-    def move_to_memory(self, view: InputView, stored: Iterable[StoredFeatures]) -> None:
-        """Moves a partially stored view into memory, copying what is on disk; raises NoRoomError if it doesn't fit."""
-        on_disk = [each for each in stored if isinstance(each.entry, StoreEntry)]
-        moved = [each for each in on_disk if len(missing_positions(view, [each.entry]))]
-        everything = torch.arange(len(view))
-        num_bytes = sum(each.num_bytes(view, everything) for each in moved)
-        self._require_memory(num_bytes)
-        self._promised_bytes += num_bytes
-        for each in moved:
-            entry, keys = each.entry, each.keys(view, everything)
-            copy = InMemoryEntry(entry.feature_shape, self._dtype)
-            slots = entry.find(keys)
-            found = (slots >= 0).nonzero()[:, 0]
-            if len(found):
-                seconds = (entry.seconds_per_input or 0.0) * len(found)
-                copy.append(keys[found.numpy()], entry.gather(slots[found]), seconds)
-            # Other splits still read the entry on disk.
-            self._in_memory[view, entry.key] = copy
-
-    def _require_memory(self, num_more_bytes: int) -> None:
-        """Raises NoRoomError if memory can't hold so many bytes more than it holds already."""
-        held = [entry for entry in self._entries.values() if isinstance(entry, InMemoryEntry)]
-        num_bytes = num_more_bytes + self._promised_bytes + sum(each.num_inputs * each.feature_bytes for each in held)
+            make_room(self.folder, num_bytes, self._max_bytes, self._entries)
+            return
+        held = sum(entry.bytes_in_memory for entry in self._entries.values())
         limit = memory_limit()
-        if num_more_bytes and num_bytes > limit:
+        if held + num_bytes > limit:
             raise NoRoomError(
-                f"{num_bytes / 1e9:.3g} GB of features fit neither the store nor a quarter of memory "
+                f"{(held + num_bytes) / 1e9:.3g} GB of features fit neither the store nor a quarter of memory "
                 f"({limit / 1e9:.3g} GB). Raise features.max_gb, free disk space, or use features.dtype=float16."
             )
 

@@ -24,7 +24,7 @@ def store_share(plan: FeaturePlan, share: Share) -> tuple[int, float]:
     splits = list(plan.needed.values())
     try:
         plan.frozen.make_room(splits)
-        if plan.frozen.store.is_any_in_memory:
+        if plan.frozen.store.is_in_memory:
             return 0, 0.0
         done = [plan.frozen.extract(view, depths, share) for views, depths in splits for view in views]
     except OSError:  # reported by `store_features`, which tries again
@@ -71,7 +71,7 @@ def store_features(
     )
     summary = _summary(plan, views, filled)
     if is_logged:
-        _log(plan, views, summary)
+        _log(plan, summary)
     return data, summary
 
 
@@ -94,7 +94,7 @@ def _summary(
     }
 
 
-def _log(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
+def _log(plan: FeaturePlan, summary: Mapping[str, Any]) -> None:
     num_views = len(plan.first_views)
     if num_views > 1:
         exactly = is_flip_only(plan.images.augment)
@@ -114,7 +114,7 @@ def _log(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapping
         summary["seconds"],
         rate,
         f"{summary['num_reused']:,}",
-        plan.frozen.location([view for split in views.values() for view in split], plan.depths[-1]),
+        plan.frozen.store.location,
     )
     saved = summary["seconds_saved"]
     if saved is not None and saved >= 1:
