@@ -48,7 +48,12 @@ def test_a_depth_where_several_tensors_cross_is_passed_over():
 
 
 def test_the_last_part_is_as_large_as_a_share_of_the_operations_allows():
-    assert [last_part(COSTS, most) for most in (0.5, 0.375, 0.3, 0.01)] == [1, 1, 2, 0]
+    assert [last_part(COSTS, most, [True] * 3) for most in (0.5, 0.375, 0.3, 0.01)] == [1, 1, 2, 0]
+
+
+def test_the_last_part_has_something_to_train():
+    assert last_part(COSTS, 0.5, [True, True, False]) == 1
+    assert last_part(COSTS, 0.3, [True, True, False]) == 0
 
 
 def test_each_phase_has_its_own_cut():

@@ -95,10 +95,14 @@ def choose_cut(frozen_depth: int, costs: Costs) -> int:
     return min(good, key=lambda depth: (math.prod(costs.feature_shapes[depth]), -depth), default=0)
 
 
-def last_part(costs: Costs, most: float) -> int:
-    """Returns the least depth at which a cut leaves at most a share of the operations above it; 0 if none does."""
+def last_part(costs: Costs, most: float, trainable: Sequence[bool]) -> int:
+    """Returns the least depth at which a cut leaves at most a share of the operations above it; 0 if none does.
+
+    Args:
+        trainable: whether each stage has parameters; above a cut at least one has.
+    """
     least = (1 - most) * sum(costs.flops)
-    found = [depth for depth in costs.feature_shapes if least <= costs.up_to(depth) and depth < len(costs.flops)]
+    found = [depth for depth in costs.feature_shapes if least <= costs.up_to(depth) and any(trainable[depth:])]
     return min(found, default=0)
 
 

@@ -91,7 +91,7 @@ class Candidate:
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
-        below = last_part(self._cache.costs, MOST_TRAINED)
+        below = last_part(self._cache.costs, MOST_TRAINED, list(backbone.has_parameters.values()))
         self.cut = Cut(backbone.stage_names[below - 1], self._cache.costs.up_to(below) / self.flops) if below else None
         self._cache.prefer_stored(self._views, self._depth)
         self._computed, self._is_warm = (0, 0.0), False
