@@ -6,11 +6,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
 from regraft.config.given import name_of
 from regraft.core.errors import ConfigError
 from regraft.training import given
+from regraft.training.from_config import optimizer_factory
 from regraft.training.given import require_scalar
 
 LOGITS, TARGETS = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
@@ -71,6 +73,29 @@ def test_an_optimizer_that_exists_is_one_sentence():
         given.given_optimizer(groups(), given=name_of(existing))
     with pytest.raises(ValueError, match="optimizer: function returns a int"):
         given.given_optimizer(groups(), given=name_of(lambda params: 3))
+
+
+OPTIMIZERS = [each for each in vars(torch.optim).values() if isinstance(each, type) and issubclass(each, Optimizer)]
+
+
+@pytest.mark.parametrize("kind", [each for each in OPTIMIZERS if each is not Optimizer])
+def test_each_optimizer_of_torch_trains_or_is_one_sentence(kind):
+    try:
+        optimizer = given.given_optimizer(groups(), given=name_of(partial(kind, lr=0.1)))
+    except ConfigError:
+        said = rf"optimizer: got 'torch\.optim\.{kind.__name__}'; it t.*\. Use optimizer=\w+"
+        with pytest.raises(ConfigError, match=said):
+            optimizer_factory({"optimizer": {"_target_": f"torch.optim.{kind.__name__}", "lr": 0.1}})
+        return
+    (weights,) = optimizer.param_groups[0]["params"]
+    weights.sum().backward()
+    optimizer.step()
+    assert (weights < 1).all()
+
+
+def test_an_optimizer_that_a_function_makes_is_looked_at():
+    with pytest.raises(ConfigError, match=r"got 'torch\.optim\.SparseAdam'; it takes sparse gradients alone"):
+        given.given_optimizer(groups(), given=name_of(lambda params: torch.optim.SparseAdam(params)))
 
 
 @pytest.mark.parametrize(

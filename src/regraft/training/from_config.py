@@ -18,7 +18,7 @@ from regraft.models.from_config import build_head
 from regraft.models.given import require_logits
 from regraft.tasks import TargetSummary, task_of
 from regraft.training.fit.multi_process import is_sharded
-from regraft.training.given import require_scalar
+from regraft.training.given import require_scalar, require_usable
 from regraft.training.losses.classification import weights_by_index
 from regraft.training.optim.parameter_groups import parameter_groups
 from regraft.training.optim.schedulers import Interval, intervals
@@ -81,6 +81,7 @@ def skips_nan(config: Config) -> bool:
 
 def optimizer_factory(config: Config) -> Callable[..., Any]:
     """Returns what makes the config's optimizer from `params`."""
+    require_usable(target_of(config["optimizer"], "optimizer"))
     # The groups determine which parameters decay.
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")

@@ -15,6 +15,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from regraft.config.given import given_object, named
 from regraft.core.errors import ConfigError
 
+_UNUSABLE = {
+    "LBFGS": ("it takes a single group of parameters", "Use optimizer=lbfgs, which trains the head with it."),
+    "Muon": ("it trains matrices alone, not biases and scales", "Use optimizer=adamw."),
+    "SparseAdam": ("it takes sparse gradients alone, and those here are dense", "Use optimizer=adam."),
+}
+"""Optimizers of torch's that can't train every backbone and head, by name: why, and what to do."""
+
 
 class _Loss(nn.Module):
     """A mean loss of somebody's, of which `total` gives the sum that adds up over batches."""
@@ -65,6 +72,14 @@ def require_scalar(loss: nn.Module, task: str, num_outputs: int) -> None:
         raise ConfigError("loss", f"it gives {got}", allowed="a scalar tensor, the mean of the batch")
 
 
+def require_usable(kind: Any) -> None:
+    """Raises ConfigError if a class is an optimizer of torch's that can't train a backbone and a head."""
+    name = getattr(kind, "__name__", "")
+    if name in _UNUSABLE and kind.__module__.startswith("torch.optim"):
+        reason, fix = _UNUSABLE[name]
+        raise ConfigError("optimizer", reason, got=f"torch.optim.{name}", fix=fix)
+
+
 def given_optimizer(params: list[dict[str, Any]], *, given: str) -> Optimizer:
     """Returns what a class or a function that was given makes of the parameters, in groups.
 
@@ -79,9 +94,11 @@ def given_optimizer(params: list[dict[str, Any]], *, given: str) -> Optimizer:
         {key: value for key, value in group.items() if key != "weight_decay" or group["name"].endswith("/no_decay")}
         for group in params
     ]
+    require_usable(getattr(make, "func", make))  # of a functools.partial
     made = make(groups)
     if not isinstance(made, Optimizer):
         raise ConfigError("optimizer", f"{named(make)} returns a {type(made).__name__}", allowed="an optimizer")
+    require_usable(type(made))
     for group in made.param_groups:
         group.setdefault("weight_decay", 0.0)
     return made
