@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.config.quoting import readable, repeated, trusting
+from regraft.config.quoting import as_typed, readable, repeated, trusting
 from regraft.config.trust import named_in
 
 
@@ -66,3 +66,19 @@ def test_what_is_trusted_is_read_back_as_it_was():
     assert trusting([]) == []
     assert trusting(["my.module"]) == ["trust=[my.module]"]
     assert named_in(trusting(["my.module", "/photos, old/of mine"])) == ["my.module", "/photos, old/of mine"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("output_dir='/here/outputs'", "output_dir=/here/outputs"),
+        ("data.root='My photos (old)'", "data.root=My photos (old)"),
+        ("data.root='a,b'", "data.root='a,b'"),
+        ("data.root='~/photos'", "data.root='~/photos'"),
+        ("experiment='null'", "experiment='null'"),
+        ("models=[a,b]", "models=[a,b]"),
+        ("~data.root", "~data.root"),
+    ],
+)
+def test_an_override_is_shown_without_quotes_that_nobody_types(override, expected):
+    assert as_typed(override) == expected

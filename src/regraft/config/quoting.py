@@ -69,6 +69,14 @@ def _readable(argument: str, *, is_sweep: bool) -> str:
     return f"{key}={','.join(part if _is_read(f'{key}={part}') else _in_quotes(part) for part in parts)}"
 
 
+def as_typed(override: str) -> str:
+    """Returns an override without the quotes around its value that nobody has to type, see `readable`."""
+    key, _, value = override.partition("=")
+    bare = f"{key}={_unquoted(value)}"
+    read = readable([bare])[0]
+    return bare if _is_read(read) and parsed(read).value() == parsed(override).value() else override
+
+
 def _in_quotes(text: str) -> str:
     quote = '"' if "'" in text else "'"
     return text if quote in text or text.endswith("\\") else f"{quote}{text}{quote}"

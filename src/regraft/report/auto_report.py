@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
+from regraft.config.quoting import as_typed
 from regraft.core.atomic import write_atomically
 from regraft.core.console import Console
 from regraft.report.console import plain_cell, print_line
@@ -37,7 +38,7 @@ def show(
     assert record.winner is not None, "a run has been trained"
     run = Run(record.folder / record.winner)
     metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
-    again = shlex.join(["regraft", "train", *command])
+    again = shlex.join(["regraft", "train", *map(as_typed, command)])
     sentence = why(best, in_order)
     page = template("auto.html", number=number).render(
         tried=[each for each in in_order if each.score is not None],
