@@ -24,7 +24,10 @@ WHERE_THINGS_LIE = (
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 _RESETTABLE = ("optimizer", "scheduler")
 # Their rate is a function of the number of steps alone.
-_STATELESS_SCHEDULERS = {"constant", "linear_warmup", "multistep", "polynomial", "cosine", "cosine_restarts"}
+_STATELESS_SCHEDULERS = {
+    *("constant", "linear_warmup", "step", "multistep", "exponential"),
+    *("polynomial", "cosine", "cosine_restarts"),
+}
 _STEPS_OF_A_RUN = (
     *("max_epochs", "max_steps", "accumulate_grad_batches", "devices", "num_nodes"),
     "limit_train_batches",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from regraft.core.errors import ConfigError, require
 
@@ -57,12 +57,11 @@ def step(
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
     _check_gamma(gamma)
-    if interval == "epoch":
-        is_whole = step_epochs >= 1 and step_epochs == int(step_epochs)
-        require(is_whole, "scheduler.step_epochs", step_epochs, "1, 2, ...; a fraction with scheduler.interval=step")
-        return _every(interval, StepLR(optimizer, step_size=int(step_epochs), gamma=gamma))
-    require(step_epochs > 0, "scheduler.step_epochs", step_epochs, "above 0")
-    length = max(1, round(step_epochs * steps_per_epoch))
+    is_whole = step_epochs == int(step_epochs) or interval == "step"
+    allowed = "1, 2, ...; a fraction with scheduler.interval=step"
+    require(step_epochs > 0 and is_whole, "scheduler.step_epochs", step_epochs, allowed)
+    _, per_epoch = intervals(interval, total_steps, steps_per_epoch)
+    length = max(1, round(step_epochs * per_epoch))
     return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step // length)))
 
 
@@ -100,9 +99,8 @@ def exponential(
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every epoch; in equal parts with `interval="step"`."""
     _check_gamma(gamma)
-    if interval == "epoch":
-        return _every(interval, ExponentialLR(optimizer, gamma=gamma))
-    return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step / steps_per_epoch)))
+    _, per_epoch = intervals(interval, total_steps, steps_per_epoch)
+    return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step / per_epoch)))
 
 
 def cosine(
