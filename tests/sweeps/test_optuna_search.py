@@ -312,7 +312,7 @@ def test_a_run_goes_on_where_its_study_cannot_be_reached(plan, error, monkeypatc
 
     monkeypatch.setattr(trial.trial, "report", fail)
     assert not trial.should_prune(0.1, 0)
-    assert f"can't be reached after epoch 0, so the run continues: {error}" in caplog.text
+    assert f"can't be reached after epoch 1, so the run continues: {error}" in caplog.text
 
 
 @pytest.mark.parametrize("metrics", [["val/acc", "seconds"], ["seconds"]])

@@ -72,7 +72,7 @@ class TrialFile:
             return bool(self.trial.should_prune())
         except (StorageInternalError, OSError) as error:
             # The run's results are worth more than the time that pruning would save.
-            log.warning("The study can't be reached after epoch %d, so the run continues: %s", epoch, error)
+            log.warning("The study can't be reached after epoch %d, so the run continues: %s", epoch + 1, error)
             return False
 
 

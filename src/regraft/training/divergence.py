@@ -32,7 +32,7 @@ def diverged_in_batch(module: pl.LightningModule, loss: Tensor, indices: Tensor,
         indices: of the batch's samples in the training data.
     """
     shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
-    where = f"in epoch {module.current_epoch}, step {step}, on the samples {shown} (indices in the training data)"
+    where = f"in epoch {module.current_epoch + 1}, step {step}, on the samples {shown} (indices in the training data)"
     return _diverged(module, step, f"train/loss is {float(loss)} {where}", or_else=_SKIP)
 
 

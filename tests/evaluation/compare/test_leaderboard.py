@@ -91,9 +91,9 @@ def test_unfinished_runs_are_shown_unranked_with_what_they_found(sweep):
 
 
 def test_what_a_search_gave_up_is_said_to_be_pruned(sweep):
-    made_run("digits/b", lr=1.0, state="pruned", reason="val/acc 0.1000 after epoch 0", rows=[(0, 0.1)])
+    made_run("digits/b", lr=1.0, state="pruned", reason="val/acc 0.1000 after 1 epoch", rows=[(0, 0.1)])
     row = leaderboard().rows[-1]
-    assert (row.rank, row.state) == (None, "pruned: val/acc 0.1000 after epoch 0")
+    assert (row.rank, row.state) == (None, "pruned: val/acc 0.1000 after 1 epoch")
 
 
 def test_a_running_run_says_how_far_it_is(sweep):

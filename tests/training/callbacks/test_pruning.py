@@ -41,7 +41,7 @@ def test_a_validated_epoch_is_reported_once_and_a_poor_one_ends_the_run():
     for _ in range(2):
         callback.on_train_epoch_end(trainer(0, acc=0.75), None)
     callback.on_validation_end(trainer(1), None)
-    with pytest.raises(Pruned, match=r"val/acc 0\.2500 after epoch 1"):
+    with pytest.raises(Pruned, match=r"val/acc 0\.2500 after 2 epochs"):
         callback.on_train_epoch_end(trainer(1, acc=0.25), None)
     assert trial.reported == [(0.75, 0), (0.25, 1)]
 

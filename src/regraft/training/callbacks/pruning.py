@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from regraft.core.errors import UnknownNameError
+from regraft.data.findings import counted
 from regraft.runs.state import Pruned
 from regraft.sweeps.trial_file import TrialFile
 
@@ -31,7 +32,8 @@ class PruneUnpromising(pl.Callback):
         should_prune = trainer.is_global_zero and self._trial.should_prune(value, epoch)
         should_prune = trainer.strategy.reduce_boolean_decision(should_prune, all=False)
         if should_prune and epoch + 1 != trainer.max_epochs:
-            raise Pruned(f"{self._trial.metric} {value:.4f} after epoch {epoch} was worse than what other trials had")
+            reached = f"{self._trial.metric} {value:.4f} after {counted(epoch + 1, 'epoch')}"
+            raise Pruned(f"{reached} was worse than what other trials had")
 
     def _value(self, logged: Mapping[str, Tensor]) -> float:
         metric = self._trial.metric

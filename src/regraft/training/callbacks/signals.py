@@ -76,7 +76,7 @@ class StopOnSignal(Checkpoint):
         if self._signum is not None:
             return
         self._signum = signum
-        log.warning("%s: the run is saved at its next step, then it ends.", signal.Signals(signum).name)
+        log.warning("%s: the training ends after this step.", signal.Signals(signum).name)
         # A step, or a validation, may take longer than whoever sent the signal waits.
         self._handlers.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._give_up))
         signal.alarm(DEADLINE_SECONDS)

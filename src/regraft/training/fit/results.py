@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.atomic import write_atomically
+from regraft.data.findings import counted
 from regraft.runs.folder import Run
 from regraft.training.lightning import interruptible
 
@@ -73,8 +74,8 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
     if waiting and not trainer.fast_dev_run:
         log.warning(
-            "The run ended after epoch %d, before these stages were to train: %s.",
-            trainer.current_epoch - 1,
+            "The run ended after %s, before these stages were to train: %s.",
+            counted(trainer.current_epoch, "epoch"),
             ", ".join(waiting),
         )
     optimizer = trainer.optimizers[0]

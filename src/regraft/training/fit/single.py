@@ -248,9 +248,11 @@ def _run_lightning(
         raise ValueError(f"{error} {earlier_checkpoint(run, error.step)}") from error
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
+        # Counted from 1, as the bar does; a signal may come after the last one.
+        epoch = trainer.current_epoch + (trainer.current_epoch != trainer.max_epochs)
         log.info(
-            "Stopped by %s in epoch %d at step %d (%s). To resume: %s",
-            *(stopped, trainer.current_epoch, trainer.global_step, saved, resume_command(run)),
+            "Stopped by %s in epoch %d, after %d steps (%s). To resume: %s",
+            *(stopped, epoch, trainer.global_step, saved, resume_command(run)),
         )
         if not trainer.is_global_zero and is_ended_by_first:
             # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
