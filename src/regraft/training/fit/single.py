@@ -86,6 +86,7 @@ def fit_once(
         from regraft.training.callbacks.resume import continue_history
         from regraft.training.fit.assemble import assemble
         from regraft.training.hardware.compiling import compile_stages, is_compiled
+        from regraft.training.hardware.depthwise import use_fast_gradients
         from regraft.training.hardware.memory_format import settle_as_before, settled_format
         from regraft.training.hardware.precision import emulation_note
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
@@ -112,6 +113,8 @@ def fit_once(
     has_begun = checkpoint is not None or checked.refit is not None
     if not has_begun:
         settle_as_before(config, parts.module, _config_before(group, run, session))
+    if trainer.strategy.root_device.type == "cpu":
+        use_fast_gradients(parts.module.backbone)
     memory_format, trial = settled_format(config, parts, plan, has_begun=has_begun)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
