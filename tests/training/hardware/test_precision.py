@@ -27,3 +27,21 @@ def test_emulated_bfloat16_is_noted(chosen, device, has_bfloat16, is_noted, monk
     monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
     note = precision.emulation_note({"trainer": {"precision": chosen}}, torch.device(device))
     assert (note is not None) is is_noted
+
+
+@pytest.mark.parametrize(
+    ("chosen", "device", "has_bfloat16", "is_noted"),
+    [
+        ("32-true", "cpu", True, True),
+        (32, "cpu", True, True),
+        ("32-true", "cpu", False, False),
+        ("32-true", "cpu", None, False),
+        ("32-true", "cuda", True, False),
+        ("bf16-mixed", "cpu", True, False),
+        ("64-true", "cpu", True, False),
+    ],
+)
+def test_bfloat16_in_hardware_is_noted(chosen, device, has_bfloat16, is_noted, monkeypatch):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
+    note = precision.bfloat16_note({"trainer": {"precision": chosen}}, torch.device(device))
+    assert (note is not None) is is_noted

@@ -88,7 +88,7 @@ def fit_once(
         from regraft.training.hardware.compiling import compile_stages, is_compiled
         from regraft.training.hardware.depthwise import use_fast_gradients
         from regraft.training.hardware.memory_format import settle_as_before, settled_format
-        from regraft.training.hardware.precision import emulation_note
+        from regraft.training.hardware.precision import bfloat16_note, emulation_note
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
         from regraft.training.preflight.data_checks import left_out
 
@@ -121,6 +121,9 @@ def fit_once(
         begin(parts)
         if note := emulation_note(config, trainer.strategy.root_device):
             log.warning("%s", note)
+        # The steps of a run that has had a trial take long; above a cut they gain little.
+        if trial is not None and plan is None and (note := bfloat16_note(config, trainer.strategy.root_device)):
+            log.info("%s", note)
         note = left_out(config, parts.data.sizes["train"], parts.data.input_spec.kind)
         if note and checked.refit is None:
             log.info("%s", note)

@@ -7,6 +7,7 @@ import torch
 
 from regraft.config.instantiate import Config
 from regraft.core.processor import has_bfloat16
+from regraft.training.caching.feature_policy import SINGLE_PRECISIONS
 
 
 @contextmanager
@@ -29,3 +30,11 @@ def emulation_note(config: Config, device: torch.device) -> str | None:
         f"trainer.precision={precision} is slower than 32-true here: this processor has no bfloat16 (avx512_bf16, "
         "amx_bf16) and emulates it."
     )
+
+
+def bfloat16_note(config: Config, device: torch.device) -> str | None:
+    """Returns a sentence where a training in float32 would be faster in bfloat16, as the CPU has it; else None."""
+    precision = str(config["trainer"]["precision"])
+    if device.type != "cpu" or precision not in SINGLE_PRECISIONS or not has_bfloat16():
+        return None
+    return "This processor has bfloat16: with trainer.precision=bf16-mixed, a step usually takes a third less time."
