@@ -96,6 +96,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "--lr", "0.1"], "--lr: options are written KEY=VALUE, without dashes. Write optimizer.lr=0.1."),
         (["train", "--epochs=3", "-m"], "Write trainer.max_epochs=3."),
         (["train", "resnet18"], "resnet18: it has no value. Did you mean model=resnet18?"),
+        (["train", "/usr"], "/usr: it has no value. For data of your own use data=folder data.root=/usr."),
         (["train", "modle=resnet18"], "modle: unknown key 'modle'. Did you mean 'model'?"),
         (["train", "data=folder"], "data.root: it has no value yet"),
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),

@@ -80,7 +80,7 @@ def _mistake(error: Exception) -> ConfigError:
         if not is_pair:
             choices = choices_meant(key) if key.isidentifier() else []
             fix = f"Did you mean {' or '.join(choices[:3])}?" if choices else "Write KEY=VALUE."
-            return ConfigError(error.override, "it has no value", fix=fix)
+            return ConfigError(error.override, "it has no value", fix=_for_own_data(key) or fix)
         if _LAST_COMMA.search(value):
             return ConfigError(key, "nothing follows its last comma", got=value, fix="Leave that comma out.")
         return ConfigError(
@@ -102,11 +102,16 @@ def _mistake(error: Exception) -> ConfigError:
     return ConfigError(None, " ".join((text or cause).split()))
 
 
+def _for_own_data(path: str) -> str | None:
+    """Returns how to train on somebody's folder or table; None if there is nothing at the path."""
+    found = Path(path).expanduser()
+    key = "data=folder data.root" if found.is_dir() else "data=table data.path"
+    return f"For data of your own use {key}={path}." if found.exists() else None
+
+
 def _no_choice(group: str, choice: str) -> ConfigError:
     """Returns the error of a choice that a group doesn't have, which may be a path of somebody's data."""
-    if group == "data" and Path(choice).expanduser().exists():
-        key = "data=folder data.root" if Path(choice).expanduser().is_dir() else "data=table data.path"
-        fix = f"For data of your own use {key}={choice}."
+    if group == "data" and (fix := _for_own_data(choice)):
         return ConfigError(group, got=choice, allowed=list(group_choices(group)), fix=fix)
     return UnknownNameError(group, "choice", choice, list(group_choices(group)))
 
