@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from regraft.cli import tuning
 from regraft.cli.tuning import Tuner
-from regraft.training.auto.tuning import Trial, TuningPlan
+from regraft.training.auto.tuning import Trial, TuningPlan, Verdict
 
 
 @pytest.mark.parametrize(("budget", "num_trials"), [(55, 3), (45, 2), (39, 1)])
@@ -24,3 +25,15 @@ def test_another_trial_takes_the_time_of_the_last_one_without_what_is_stored_by_
     tuner = Tuner(SimpleNamespace(), [], None, data, lambda _: None, lambda: budget - passed[0])
     leader = SimpleNamespace(choice=SimpleNamespace(spec=SimpleNamespace(nouns="images")))
     assert len(tuner._trials(leader, TuningPlan("block4", 4, 15.0, 10.0, 1.0))) == num_trials
+
+
+@pytest.mark.parametrize(("gain", "trained"), [(2.0, "block4"), (-1.0, "block5"), (-3.0, None)])
+def test_where_trials_cannot_tell_the_very_last_stages_are_trained(gain, trained, monkeypatch):
+    monkeypatch.setattr(Tuner, "_known", lambda *_: None)
+    monkeypatch.setattr(Tuner, "_found", lambda *_: Verdict(gain, 1.0))
+    monkeypatch.setattr(Tuner, "_final", lambda _, __, plan, ___: [plan.until])
+    untried = TuningPlan("block5", 8, 0.0, 1.0, 1.0, has_trial=False)
+    monkeypatch.setattr(tuning, "plan_untried", lambda *_: untried)
+    data = SimpleNamespace(has_own_split=lambda split: split == "test")
+    tuner = Tuner(SimpleNamespace(), [], None, data, lambda _: None, lambda: 100.0)
+    assert tuner._run(SimpleNamespace(), TuningPlan("block4", 8, 1.0, 1.0, 1.0)) == (trained and [trained])

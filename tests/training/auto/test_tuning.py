@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from regraft.core.image_spec import ImageSpec
+from regraft.tasks import TASKS
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.scores import Score
 from regraft.training.auto.tuning import (
@@ -20,10 +21,12 @@ from regraft.training.auto.tuning import (
 )
 
 
-def leader(losses: list[float], cut: Cut | None = None) -> Leader:
+def leader(
+    losses: list[float], cut: Cut | None = None, untried: Cut | None = None, task: str = "classification"
+) -> Leader:
     values = torch.tensor(losses, dtype=torch.float64)
-    score = Score(values, values < 0.7, ("block1",))
-    return Leader(Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, 100, 0.01, 2.0, cut)
+    score = Score(values, values < 0.7, ("block1",), TASKS[task])
+    return Leader(Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, 100, 0.01, 2.0, cut, untried)
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:
@@ -40,7 +43,7 @@ def test_as_many_epochs_are_planned_as_there_is_time_for():
 
 
 def test_the_last_stages_are_trained_alone_where_the_backbone_can_be_cut_below_them():
-    made = leader([0.5, 1.0, 0.4, 0.6], Cut("block4", 0.7))
+    made = leader([0.5, 1.0, 0.4, 0.6], Cut("block4", 0.7), Cut("block4", 0.7))
     plan = plan_tuning(made, 80, 1)
     assert plan.until == "block4"
     assert plan.seconds < 80
@@ -48,6 +51,17 @@ def test_the_last_stages_are_trained_alone_where_the_backbone_can_be_cut_below_t
     assert "would take about" in plan_tuning(leader([0.5, 1.0, 0.4, 0.6]), 80, 1)
     words = tuning_overrides(plan, 400, "run", ImageSpec)
     assert {"freezing=up_to", "freezing.until=block4", "freezing.keeps_statistics=true"} <= set(words)
+
+
+def test_the_very_last_stages_are_trained_without_a_trial_where_there_is_no_time_for_one():
+    losses, cuts = [0.5, 1.0, 0.4, 0.6], (Cut("block4", 0.7), Cut("block5", 0.9))
+    tried, untried = (plan_tuning(leader(losses, *cuts), seconds, 1) for seconds in (10_000, 35))
+    assert (tried.until, tried.has_trial) == ("block4", True)
+    assert (untried.until, untried.has_trial, untried.trial_seconds) == ("block5", False, 0)
+    assert untried.seconds < 35
+    assert "optimizer.lr=5e-4" in tuning_overrides(untried, 400, "run", ImageSpec)
+    assert "would take about" in plan_tuning(leader(losses, *cuts), 10, 1)
+    assert "would take about" in plan_tuning(leader(losses, *cuts, task="regression"), 35, 1)  # not measured
 
 
 def test_a_head_that_makes_no_mistakes_leaves_nothing_to_gain():
@@ -62,6 +76,8 @@ def test_a_gain_counts_if_it_is_more_than_chance():
     worse = verdict([trial([0, 1, 2, 3], [-0.2, -0.3, -0.2, -0.3])])
     assert not worse.is_open
     assert not worse.is_better
+    assert worse.is_worse
+    assert not unclear.is_worse
 
 
 def test_batches_are_smaller_than_few_images():

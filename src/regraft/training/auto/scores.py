@@ -13,8 +13,6 @@ from regraft.training.closed_form.mix import MIXED, fit_closed_form
 
 NUM_ERRORS = 2.0
 """Standard errors of the paired difference by which one candidate has to be better than another."""
-BASELINE_ERRORS = 1.0
-"""Those by which a candidate has to be better than the baseline on all images, the rule of one standard error."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,10 @@ class Score:
         """The standard error of `headline`."""
         return _standard_error(self.pseudovalues.double())
 
-    def is_beaten_by(self, other: "Score", num_errors: float = NUM_ERRORS) -> bool:
-        """Whether another score of the same images has a lower loss by more than some standard errors."""
+    def is_beaten_by(self, other: "Score") -> bool:
+        """Whether another score of the same images has a lower loss by more than chance."""
         differences = self.losses - other.losses
-        return bool(differences.mean() > num_errors * _standard_error(differences))
+        return bool(differences.mean() > NUM_ERRORS * _standard_error(differences))
 
 
 def figure_text(task: Task, value: float, error: float | None = None) -> str:

@@ -18,7 +18,6 @@ from regraft.training.auto.decisions import (
     rungs,
 )
 from regraft.training.auto.measure import Clock
-from regraft.training.auto.scores import BASELINE_ERRORS, NUM_ERRORS
 from regraft.training.auto.tried import Tried
 from regraft.training.auto.tuning import Leader, TuningPlan
 
@@ -164,17 +163,13 @@ class Search(Baseline):
                 each.stop(f"there was no time to compare it on {sizes[0]:,} {self._nouns}")
 
     def _compare(self, size: int) -> Tried:
-        """Leaves out those that are beaten on a number of images; returns the best.
-
-        On all of them, that is the baseline if it isn't beaten by more than a standard error.
-        """
+        """Leaves out those that are beaten on a number of images; returns the best."""
         baseline = self._baseline
-        compared = sorted((each for each in self._alive() if each.num_images == size), key=lambda each: each.loss)
+        compared = [each for each in self._alive() if each.num_images == size]
+        compared.sort(key=lambda each: (each.loss, each is not baseline))
         if not compared or (baseline is not None and baseline not in compared):
             return baseline or self._alive()[0]
         best = compared[0]
-        if baseline is not None and size == len(self._order) and not _is_beaten(baseline, best, BASELINE_ERRORS):
-            best = baseline
         for each in compared:
             if each not in (best, baseline) and _is_beaten(each, best):
                 each.stop(f"{best.choice.name} is better by more than chance on {size:,} {self._nouns}")
@@ -186,7 +181,7 @@ class Search(Baseline):
             leader = self._baseline  # it wasn't compared with the others on all images
         for each in self._alive():
             if each is not leader:
-                each.stop(_why_not(each, leader))
+                each.stop(_why_not(each, leader, len(self._order)))
         if leader is self._baseline:
             return self._with_baseline(leader)
         if self.fraction < 1:
@@ -233,6 +228,7 @@ class Search(Baseline):
             cost.seconds_per_image,
             cost.run_seconds,
             candidate.cut,
+            candidate.untried_cut,
         )
         plan = self._tuning.plan(found)
         if plan is None:
@@ -257,15 +253,13 @@ class Search(Baseline):
             self._tell(f"Plan: {', then '.join(parts)}")
 
 
-def _is_beaten(tried: Tried, other: Tried, num_errors: float = NUM_ERRORS) -> bool:
+def _is_beaten(tried: Tried, other: Tried) -> bool:
     assert tried.score is not None, "it has been scored"
     assert other.score is not None, "it has been scored"
-    return tried.score.is_beaten_by(other.score, num_errors)
+    return tried.score.is_beaten_by(other.score)
 
 
-def _why_not(tried: Tried, best: Tried) -> str:
-    if tried.num_images < best.num_images:
-        return f"there was no time to compare it on {best.num_images:,} {best.choice.spec.nouns}"
-    if tried.loss < best.loss:
-        return f"its {best.loss_title} is lower than that of {best.choice.name}, though by less than a standard error"
+def _why_not(tried: Tried, best: Tried, size: int) -> str:
+    if tried.num_images < size:
+        return f"there was no time to compare it on {size:,} {best.choice.spec.nouns}"
     return f"{best.choice.name} has a lower {best.loss_title}, though not by more than chance"
