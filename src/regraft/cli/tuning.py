@@ -65,7 +65,7 @@ class Tuner:
         if known is not None and known["num_epochs"] >= found.num_epochs and not known["is_better"]:
             why = f"an earlier search found that {known['num_epochs']} epochs gain nothing"
             self.tell(f"No fine-tuning of {_stages(found)}: {why}.")
-            return plan_untried(leader, self.left(), self._num_fits)
+            return plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
         return found
 
     @property
@@ -100,7 +100,7 @@ class Tuner:
         if found is not None and found.is_better:
             return self._final(leader, plan, found)
         is_worse = found is not None and found.is_worse
-        untried = None if is_worse else plan_untried(leader, self.left(), self._num_fits)
+        untried = None if is_worse else plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
         return None if untried is None else self._run(leader, untried)
 
     def _found(self, leader: Leader, plan: TuningPlan) -> Verdict | None:

@@ -267,7 +267,7 @@ def test_fine_tuning_that_gains_nothing_is_not_kept(few_epochs, capsys, monkeypa
 
 
 def test_fine_tuning_without_a_trial_is_kept_and_reported(monkeypatch):
-    plan = tuning.TuningPlan(None, 2, 0.0, 1.0, 0.1, has_trial=False)
+    plan = tuning.TuningPlan(None, 2, 0.0, 1.0, 0.1, "5e-4", has_trial=False)
     monkeypatch.setattr("regraft.cli.tuning.plan_tuning", lambda *_: plan)
     words = [*WORDS[1:], "sizes=[8]", "time=2000"]
     best = regraft.auto(words)

@@ -53,13 +53,16 @@ def test_the_last_stages_are_trained_alone_where_the_backbone_can_be_cut_below_t
     assert {"freezing=up_to", "freezing.until=block4", "freezing.keeps_statistics=true"} <= set(words)
 
 
-def test_the_very_last_stages_are_trained_without_a_trial_where_there_is_no_time_for_one():
+def test_without_the_time_for_a_trial_as_many_of_the_last_stages_are_trained_as_there_is_time_for():
     losses, cuts = [0.5, 1.0, 0.4, 0.6], (Cut("block4", 0.7), Cut("block5", 0.9))
-    tried, untried = (plan_tuning(leader(losses, *cuts), seconds, 1) for seconds in (10_000, 35))
-    assert (tried.until, tried.has_trial) == ("block4", True)
-    assert (untried.until, untried.has_trial, untried.trial_seconds) == ("block5", False, 0)
-    assert untried.seconds < 35
-    assert "optimizer.lr=5e-4" in tuning_overrides(untried, 400, "run", ImageSpec)
+    plans = [plan_tuning(leader(losses, *cuts), seconds, 1) for seconds in (10_000, 70, 35)]
+    assert [(plan.until, plan.has_trial, plan.rate) for plan in plans] == [
+        ("block4", True, "3e-4"),
+        ("block4", False, "3e-4"),
+        ("block5", False, "5e-4"),
+    ]
+    assert plans[1].seconds < 70
+    assert plans[2].seconds < 35
     assert "would take about" in plan_tuning(leader(losses, *cuts), 10, 1)
     assert "would take about" in plan_tuning(leader(losses, *cuts, task="regression"), 35, 1)  # not measured
 
@@ -81,7 +84,7 @@ def test_a_gain_counts_if_it_is_more_than_chance():
 
 
 def test_batches_are_smaller_than_few_images():
-    plan = TuningPlan(None, 4, 1.0, 1.0, 1.0)
+    plan = TuningPlan(None, 4, 1.0, 1.0, 1.0, "3e-4", has_trial=True)
     for num_images, size in ((26, 20), (40, 32), (400, 32)):
         assert f"data.batch_size={size}" in tuning_overrides(plan, num_images, "run", ImageSpec)
 
@@ -95,6 +98,6 @@ def test_an_image_of_several_trials_counts_once():
 
 
 def test_the_average_of_the_weights_goes_back_to_the_start():
-    words = tuning_overrides(TuningPlan(None, 4, 10.0, 10.0, 1.0), 320, "head", ImageSpec)
+    words = tuning_overrides(TuningPlan(None, 4, 10.0, 10.0, 1.0, "3e-4", has_trial=True), 320, "head", ImageSpec)
     assert "callbacks.ema.decay=0.97500" in words  # 40 steps, after which the start has a share of 0.36
     assert "head_from=head" in words

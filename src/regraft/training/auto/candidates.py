@@ -21,7 +21,7 @@ from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import find_checkpoint
-from regraft.training.auto.tuning import MOST_TRAINED, MOST_UNTRIED, Cut
+from regraft.training.auto.tuning import MOST_LAST, MOST_TRAINED, Cut
 from regraft.training.caching.feature_plan import model_name
 
 _ENOUGH = 32
@@ -51,7 +51,7 @@ class Candidate:
         num_test: number of test images.
         flops: of the features of an image.
         cut: below the last stages, which a fine-tuning may train alone; None if there is no such place.
-        untried_cut: the same for a fine-tuning without a trial.
+        last_cut: the same, nearer to the end.
 
     Raises:
         ConfigError: its weights aren't here, it can't be built, or its features can't be stored.
@@ -93,7 +93,7 @@ class Candidate:
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
-        self.cut, self.untried_cut = (self._cut(backbone, most) for most in (MOST_TRAINED, MOST_UNTRIED))
+        self.cut, self.last_cut = (self._cut(backbone, most) for most in (MOST_TRAINED, MOST_LAST))
         self._cache.prefer_stored(self._views, self._depth)
         self._computed, self._is_warm = (0, 0.0), False
 

@@ -228,7 +228,7 @@ class Search(Baseline):
             cost.seconds_per_image,
             cost.run_seconds,
             candidate.cut,
-            candidate.untried_cut,
+            candidate.last_cut,
         )
         plan = self._tuning.plan(found)
         if plan is None:
