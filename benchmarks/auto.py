@@ -98,11 +98,11 @@ def finished(words: Sequence[str]) -> float:
     return seconds
 
 
-def wall(data: Path, seconds: int, num_busy: int) -> Row:
+def wall(data: Path, seconds: float, num_busy: int) -> Row:
     """Measures a search."""
     with tempfile.TemporaryDirectory() as folder, busy(num_busy):
         scratch = Path(folder)
-        took = finished(command("auto", data, scratch, f"time={seconds}", *CANDIDATES))
+        took = finished(command("auto", data, scratch, f"time={seconds:g}", *CANDIDATES))
         row = {"seconds": abs(took), "load": os.getloadavg()[0], "is_refused": took < 0}
         return row | ({"accuracy": None} if took < 0 else result(scratch))
 
@@ -126,11 +126,11 @@ finally:
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def core(data: Path, seconds: int) -> Row:
+def core(data: Path, seconds: float) -> Row:
     """Measures a search whose clock is the CPU time of its process."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        words = command("auto", data, scratch, f"time={seconds}", *CANDIDATES)[4:]
+        words = command("auto", data, scratch, f"time={seconds:g}", *CANDIDATES)[4:]
         done = subprocess.run(
             [sys.executable, "-c", ON_ONE_CORE, *words],
             capture_output=True,
@@ -142,11 +142,11 @@ def core(data: Path, seconds: int) -> Row:
         return row | ({"accuracy": None} if row["is_refused"] else result(scratch))
 
 
-def killed(data: Path, seconds: int, moment: float, *, is_core: bool) -> Row:
+def killed(data: Path, seconds: float, moment: float, *, is_core: bool) -> Row:
     """Kills a search at a moment, predicts with what it has left, and resumes it."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        words = command("auto", data, scratch, f"time={seconds}", *CANDIDATES)
+        words = command("auto", data, scratch, f"time={seconds:g}", *CANDIDATES)
         on_one_core = [sys.executable, "-c", ON_ONE_CORE, *words[4:]]
         # The kernel counts whole seconds.
         limited = ["bash", "-c", f'ulimit -t {moment:.0f} && exec "$@"', "bash", *on_one_core]
@@ -254,7 +254,7 @@ def table(rows: Sequence[Row]) -> str:
         "| time, s | busy | runs | refused | wall / time, median | worst | within 1.05 | tested |",
         "|---" * 8 + "|",
     ]
-    by_budget: dict[tuple[int, str], list[Row]] = defaultdict(list)
+    by_budget: dict[tuple[float, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["kind"] in ("wall", "core"):
             by_budget[row["time"], "one core" if row["kind"] == "core" else str(row["busy"])].append(row)
@@ -263,7 +263,7 @@ def table(rows: Sequence[Row]) -> str:
         tested = sum(row["accuracy"] is not None for row in found)
         refused = sum(row["is_refused"] for row in found)
         lines.append(
-            f"| {seconds} | {num_busy} | {len(found)} | {refused} | {statistics.median(shares):.2f} | "
+            f"| {seconds:g} | {num_busy} | {len(found)} | {refused} | {statistics.median(shares):.2f} | "
             f"{max(shares):.2f} | {sum(share <= 1.05 for share in shares)} | {tested} |"
         )
     for kind, place in (("kills", ""), ("core_kills", " on one core")):
@@ -286,7 +286,7 @@ def _regrets(rows: Sequence[Row]) -> list[str]:
         "share of its time | right more than the default, of images that differ |",
         "|---" * 11 + "|",
     ]
-    regrets: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
+    regrets: dict[tuple[str, float], list[tuple[float, float, float]]] = defaultdict(list)
     for row in rows:
         cells = grids.get(row["set"], {})
         if row["kind"] not in ("wall", "core") or len(cells) < 3 * len(MODELS) * len(SIZES) or row["accuracy"] is None:
@@ -306,7 +306,7 @@ def _regrets(rows: Sequence[Row]) -> list[str]:
         is_below = lost - won > 2 * (lost + won) ** 0.5
         regrets[row["kind"], row["time"]].append((most - found, most - chosen, share))
         lines.append(
-            f"| {row['set']} | {row['time']} | {seconds:.0f} | {most:.1f} ({best['cell']}) | {of_heads:.1f} | "
+            f"| {row['set']} | {row['time']:g} | {seconds:.0f} | {most:.1f} ({best['cell']}) | {of_heads:.1f} | "
             f"{chosen:.1f} | {found:.1f} | {most - found:+.1f} | {row['chosen']} | {share:.2f} | "
             f"{won - lost:+d} of {lost + won}{' (below)' if is_below else ''} |"
         )
@@ -314,9 +314,9 @@ def _regrets(rows: Sequence[Row]) -> list[str]:
         own, of_images, shares = zip(*found, strict=True)
         lines += [
             "",
-            f"Regret, {kind}, {seconds} s, {len(own)} searches: mean {statistics.mean(own):.2f}, worst {max(own):.1f}; "
-            f"of the best head by leave-one-out {statistics.mean(of_images):.2f} and {max(of_images):.1f}; "
-            f"at {min(shares):.2f} to {max(shares):.2f} of the grid's time.",
+            f"Regret, {kind}, {seconds:g} s, {len(own)} searches: mean {statistics.mean(own):.2f}, worst "
+            f"{max(own):.1f}; of the best head by leave-one-out {statistics.mean(of_images):.2f} and "
+            f"{max(of_images):.1f}; at {min(shares):.2f} to {max(shares):.2f} of the grid's time.",
         ]
     return lines
 
@@ -345,7 +345,7 @@ def main() -> None:
         print(table(rows))
         return
     names = words.only.split(",") if words.only else sorted(path.parent.name for path in words.sets.glob("*/train"))
-    times = [0] if words.kind == "grid" else [int(each) for each in words.times.split(",")]
+    times = [0] if words.kind == "grid" else [float(each) for each in words.times.split(",")]
     for number in range(words.runs):
         for seconds in times:
             for name in names:
@@ -363,7 +363,7 @@ def main() -> None:
                 elif words.kind == "core":
                     found = core(data, seconds)
                 else:
-                    moment = random.Random(f"{name} {seconds} {number}").uniform(FIRST_SECONDS, seconds)
+                    moment = random.Random(f"{name} {seconds:g} {number}").uniform(FIRST_SECONDS, seconds)
                     found = killed(data, seconds, moment, is_core=words.kind == "core_kills")
                 add(words.rows, rows, key | found)
     print(table(rows))

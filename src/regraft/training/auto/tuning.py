@@ -26,7 +26,7 @@ BATCH_SIZE = 32
 MAX_TRIALS = 5
 _FORWARD_PASSES = 5.0
 """A training step takes as long as so many passes that compute features, measured on EfficientNet-Lite."""
-_LAST_PASSES = 3.5
+_LAST_PASSES = 3.0
 """The same of the last stages alone, in passes through these by their operations, for which small maps take longer."""
 _PLAIN_PASSES = 1.5
 """A pass of evaluation takes as long as so many that compute features, which have their BatchNorms folded."""
