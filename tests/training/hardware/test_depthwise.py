@@ -21,6 +21,8 @@ SHAPES = [
     ((7, 7), 7, 1, 3),
     ((9, 8), 3, 2, 1),
     ((2, 2), 5, 2, 2),
+    ((2, 2), 7, 1, 3),  # columns of the window that see nothing but padding
+    ((1, 1), 5, 1, 2),
 ]
 
 

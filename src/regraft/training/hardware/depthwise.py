@@ -92,16 +92,21 @@ def _weight_gradient(
     is_low = inputs.shape[2] < height
     if width <= _FAST_WIDTH and not is_low:
         return _gradients((gradient, inputs, weight), stride, padding, of_weight=True)
-    above, left = padding
-    below = (gradient.shape[2] - 1) * stride[0] + height - inputs.shape[2] - above
-    rows, remaining = ((above, below), 0) if is_low else ((0, 0), above)
+    rows, columns = (
+        (before, (out - 1) * step + window - size - before)
+        for before, out, step, window, size in zip(
+            *(padding, gradient.shape[2:], stride, (height, width), inputs.shape[2:]), strict=True
+        )
+    )
+    remaining = (0 if is_low else padding[0], 0)
+    padded = functional.pad(inputs, (*columns, *(rows if is_low else (0, 0))))
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     parts = []
-    for columns in weight.split(_FAST_WIDTH, dim=3):
-        right = (gradient.shape[3] - 1) * stride[1] + columns.shape[3] - inputs.shape[3] - left
-        read = functional.pad(inputs, (left, right, *rows)).contiguous(memory_format=torch.channels_last)
-        parts.append(_gradients((gradient, read, columns.contiguous()), stride, (remaining, 0), of_weight=True))
-        left -= columns.shape[3]
+    for first in range(0, width, _FAST_WIDTH):
+        part = weight[..., first : first + _FAST_WIDTH].contiguous()
+        span = (gradient.shape[3] - 1) * stride[1] + part.shape[3]
+        read = padded[..., first : first + span].contiguous(memory_format=torch.channels_last)
+        parts.append(_gradients((gradient, read, part), stride, remaining, of_weight=True))
     return torch.cat(parts, dim=3)
 
 
