@@ -19,7 +19,7 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).parent
 TITLE = "## Speed, by one command"
 FROZEN = "peer,probe_cold,probe_warm,default_warm,up_to_lite_stored,up_to_lite_fresh,views_fresh"
-NAMES = ("fine_tuning", "step", "frozen_part", "predict", "serve_clients")
+NAMES = ("fine_tuning", "step", "frozen_part", "probe_from_nothing", "predict", "serve_clients")
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "onnxruntime")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 

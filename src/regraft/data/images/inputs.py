@@ -3,17 +3,20 @@
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regraft.core.image_spec import EvalView, ImageSpec
 from regraft.core.types import Batch, BatchKey
 from regraft.data.images.dataset import BatchDataset, RawBatch
-from regraft.data.images.decoded_images import Decoded
+from regraft.data.images.decoded_by_threads import DecodedByThreads
+from regraft.data.images.decoded_images import Decoded, by_index
 from regraft.data.images.deterministic_views import ImageView, augmentations_of_views, choose_views
 from regraft.data.images.packed_images import DecodedView
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.statistics import with_statistics
+from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.mixing import mix, mix_weighted, normalise
 from regraft.data.inputs import InputOptions
 from regraft.data.prepared import PreparedData
@@ -73,7 +76,15 @@ class ImageInputs:
         hashes, spec = self._prepared.content_hashes(part), self.input_spec
         augments = augmentations_of_views(self._augment, num_views) if split == "train" else [None]
         make = partial(ImageView, part, hashes, spec, seed=views_seed, num_workers=self._num_workers)
-        return [make(augment, view=view, decoded=self._stored.get(split)) for view, augment in enumerate(augments)]
+        decoded = [self._decoded(split, augment, hashes) for augment in augments]
+        return [make(augment, view=view, decoded=decoded[view]) for view, augment in enumerate(augments)]
+
+    def _decoded(self, split: str, augment: Augment | None, content_hashes: np.ndarray) -> Decoded | None:
+        """Returns what a view has its decoded images from; None for images in memory."""
+        part = self._prepared.parts[split]
+        if split in self._stored or not isinstance(part.samples, FileImages):
+            return self._stored.get(split)
+        return DecodedByThreads(part.samples, self.input_spec, augment, by_index(part, content_hashes))
 
     def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
         """Returns which view each sample of a training batch shows, (batch,), int64."""

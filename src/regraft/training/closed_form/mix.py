@@ -153,8 +153,9 @@ def fit_closed_form(
             if not criterion.is_better(_mixed(candidates, shares), _mixed(of_first, simpler)):
                 candidates, shares = of_first, simpler
             width = sum(scaling.widths(sets[0]))
-            if len(images.labels) <= MAX_SCORED and len(images.labels) * width * num_classes <= _MAX_PRODUCT:
-                spectrum = images.spectrum(sets[0])
+            is_small = len(images.labels) <= MAX_SCORED and len(images.labels) * width * num_classes <= _MAX_PRODUCT
+            if last_stage_solvers and is_small:
+                spectrum = of_first[0].solution.spectrum
                 candidates = [
                     *candidates,
                     *(_best(solver, spectrum, alphas, criterion) for solver in last_stage_solvers),

@@ -1,0 +1,40 @@
+"""Files that several threads decode: the same images as by one, and the same errors."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regraft.core.image_spec import ImageSpec
+from regraft.data.images.decoded_by_threads import DecodedByThreads
+from regraft.data.images.decoded_images import DecodedFiles
+from regraft.data.images.samples import FileImages
+
+SPEC = ImageSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture
+def files(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(9):
+        Image.fromarray(generator.integers(0, 256, (11 + number, 20, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    return FileImages.from_names(tmp_path, [f"{number}.png" for number in range(9)], torch.zeros(9, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_give_the_same_images(files, num_threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    indices = np.array([7, 0, 3, 8, 1])
+    found = DecodedByThreads(files, SPEC, augment=None).read(indices)
+    assert torch.equal(found, DecodedFiles(files, SPEC, augment=None).read(indices))
+
+
+def test_a_damaged_file_is_named_and_warnings_stay_as_they_were(files, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    filters = list(warnings.filters)
+    files.path(4).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"4\.png"):
+        DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))
+    assert warnings.filters == filters
