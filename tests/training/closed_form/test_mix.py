@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.training.closed_form import mix
+from regraft.training.closed_form import mix, spectrum
+from regraft.training.closed_form.criteria import ValueCriterion
 from regraft.training.closed_form.mix import ClosedFormHead, fit_closed_form, nested_stages
 from regraft.training.closed_form.solvers import discriminant, ridge
 from regraft.training.closed_form.spectrum import TrainingImages
@@ -191,3 +192,16 @@ def test_a_solver_that_takes_steps_does_not_join_where_that_takes_long(monkeypat
     joined = fit_closed_form(features, labels, 3, last_stage_solvers=["logistic"])
 
     assert "logistic" not in {pick.solver for pick in joined.picks}
+
+
+def test_little_regularisation_is_computed_in_double_precision(monkeypatch):
+    features = {"stem": torch.randn(60, 100, generator=torch.Generator().manual_seed(0))}
+    values = features["stem"].double() @ torch.linspace(0, 1, 100).double()[:, None]
+
+    def fitted() -> ClosedFormHead:
+        return fit_closed_form(features, values, 1, solvers=["ridge"], make_criterion=ValueCriterion)
+
+    exact = fitted()
+    monkeypatch.setattr(spectrum, "_MIN_IMAGES_FOR_SINGLE", 2)
+    assert exact.picks[0].alpha < 1e-5
+    torch.testing.assert_close(fitted().weight, exact.weight, rtol=0, atol=1e-9)

@@ -37,3 +37,16 @@ def test_batches_do_not_change_the_result(monkeypatch):
     whole = scores()
     monkeypatch.setattr(spectra, "BATCH", 7)
     torch.testing.assert_close(scores(), whole)
+
+
+def test_single_precision_gives_the_scores_that_it_says(monkeypatch):
+    monkeypatch.setattr(spectra, "_MIN_IMAGES_FOR_SINGLE", 20)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = {"stem": torch.randn(60, 100, generator=generator)}, torch.arange(60) % 3
+    images = TrainingImages(features, identity({"stem": 100}), labels, 3)
+    exact, single = images.spectrum(["stem"]), images.spectrum(["stem"], may_be_single=True)
+    assert exact.least_alpha == 0 < single.least_alpha
+    assert not torch.equal(single.eigenvalues, exact.eigenvalues)
+    for alpha in (single.least_alpha, 10 * single.least_alpha):
+        scores = ridge(exact, alpha).loo_scores
+        torch.testing.assert_close(ridge(single, alpha).loo_scores, scores, rtol=0, atol=1e-3)

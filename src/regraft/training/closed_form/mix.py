@@ -144,8 +144,7 @@ def fit_closed_form(
             sets, solvers, alphas = sets[:2], solvers[:1], [1.0]
         candidates = []
         for each in sets:
-            spectrum = images.spectrum(each)
-            candidates += [_best(solver, spectrum, alphas, criterion) for solver in solvers]
+            candidates += _best_on(each, images, solvers, alphas, criterion)
         shares = _shares(candidates, criterion)
         if len(sets) > 1 and criterion.can_choose:
             of_first = candidates[: len(solvers)]
@@ -155,11 +154,7 @@ def fit_closed_form(
             width = sum(scaling.widths(sets[0]))
             is_small = len(images.labels) <= MAX_SCORED and len(images.labels) * width * num_classes <= _MAX_PRODUCT
             if last_stage_solvers and is_small:
-                spectrum = of_first[0].solution.spectrum
-                candidates = [
-                    *candidates,
-                    *(_best(solver, spectrum, alphas, criterion) for solver in last_stage_solvers),
-                ]
+                candidates = [*candidates, *_best_on(sets[0], images, last_stage_solvers, alphas, criterion)]
                 shares = _shares(candidates, criterion)
         return _joined(candidates, shares, images, scaling, criterion)
 
@@ -194,6 +189,22 @@ class _Candidate:
     @property
     def stages(self) -> tuple[str, ...]:
         return self.solution.spectrum.stages
+
+
+def _best_on(
+    stages: Sequence[str],
+    images: TrainingImages,
+    solvers: Sequence[str],
+    alphas: Sequence[float],
+    criterion: Criterion,
+) -> list[_Candidate]:
+    """Returns each solver's best head on a set of stages, in double precision where one has little regularisation."""
+    spectrum = images.spectrum(stages, may_be_single=True)
+    found = [_best(solver, spectrum, alphas, criterion) for solver in solvers]
+    if min(each.alpha for each in found) >= spectrum.least_alpha:
+        return found
+    spectrum = images.spectrum(stages)
+    return [_best(solver, spectrum, alphas, criterion) for solver in solvers]
 
 
 def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: Criterion) -> _Candidate:
@@ -252,12 +263,12 @@ def _joined(
     width = sum(scaling.widths(stages))
     weight = torch.zeros(logits.shape[1], width, dtype=torch.float64)
     bias = torch.zeros(logits.shape[1], dtype=torch.float64)
-    # A pass over the features for each set of stages, not for each candidate.
-    for of_set, group in groupby(picked, key=lambda pick: pick[0].stages):
+    # A pass over the features for each spectrum, not for each candidate.
+    for _, group in groupby(picked, key=lambda pick: id(pick[0].solution.spectrum)):
         parts = list(group)
         factors = [scale * share * each.scale for each, share in parts]
         of_stages, bias_of_stages = weighted_sum([each.solution for each, _ in parts], factors).linear()
-        weight[:, scaling.columns(of_set, stages)] += of_stages
+        weight[:, scaling.columns(parts[0][0].stages, stages)] += of_stages
         bias += bias_of_stages
     return ClosedFormHead(
         scaling=scaling.of(stages),

@@ -2,6 +2,7 @@
 
 One eigendecomposition serves all strengths: of the Gram matrix (num_images x num_images) or of the covariance
 (width x width), whichever is smaller; both are sums or blocks over stages, so that sets of stages share the products.
+That of a large Gram matrix is in single precision where the regularisation hides its rounding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +20,12 @@ MAX_RANK = 4096
 _OVERSAMPLING = 128
 _BLOCK = 256
 """Rows whose products are computed at once."""
-_SMALLEST = 1e-11
+_SMALLEST = {torch.float64: 1e-11, torch.float32: 1e-6}
 """Of the largest eigenvalue; directions below it are rounding."""
+_MIN_IMAGES_FOR_SINGLE = 512
+"""From which on a Gram matrix's eigenpairs in single precision save time: of 3,000 images 0.8 s instead of 2.1."""
+_LEAST_SHARE_IN_SINGLE = 1e4 * torch.finfo(torch.float32).eps
+"""Of the largest eigenvalue; less regularisation would let the rounding of single precision be seen."""
 
 
 class _Eigenpairs(NamedTuple):
@@ -46,6 +51,7 @@ class Spectrum:
         groups: (num_scored,), int64: images of the same one are left out together; None if each is left out alone.
         to_features: maps coefficients (rank, num_classes) of the coordinates to weights (width, num_classes) of the
             scaled features.
+        least_alpha: the regularisation below which a spectrum in double precision is needed; 0 of one.
     """
 
     stages: tuple[str, ...]
@@ -58,6 +64,7 @@ class Spectrum:
     class_weight: Tensor
     groups: Tensor | None
     to_features: Callable[[Tensor], Tensor]
+    least_alpha: float
 
 
 class TrainingImages:
@@ -129,8 +136,12 @@ class TrainingImages:
         """Rows of targets, (num_images, num_targets), float64."""
         return self.labels[:, :-1]
 
-    def spectrum(self, stages: Sequence[str]) -> Spectrum:
-        """Returns the principal directions of the concatenated features of these stages."""
+    def spectrum(self, stages: Sequence[str], *, may_be_single: bool = False) -> Spectrum:
+        """Returns the principal directions of the concatenated features of these stages.
+
+        Args:
+            may_be_single: whether those of many images may be found in single precision.
+        """
         num_images, width = len(self.labels), sum(self._features[stage].shape[1] for stage in stages)
         if min(num_images, width) > MAX_RANK:
             return self._in_directions(stages, self._sketched(stages))
@@ -139,7 +150,9 @@ class TrainingImages:
         products = self.weight.new_zeros(num_images, num_images)
         for stage in stages:
             products += self._gram(stage)
-        values, vectors = _eigenpairs(products)
+        is_single = may_be_single and num_images >= _MIN_IMAGES_FOR_SINGLE
+        values, vectors = (each.double() for each in _eigenpairs(products.float() if is_single else products))
+        least_alpha = _LEAST_SHARE_IN_SINGLE * float(values[-1:].sum()) if is_single else 0.0
         coordinates = (vectors * values.sqrt()).div_(self.weight.sqrt()[:, None])
         sums = torch.zeros(len(self.class_weight), len(values), dtype=torch.float64)
         _add_by_class(sums, self.labels, coordinates * self.weight[:, None])
@@ -149,7 +162,7 @@ class TrainingImages:
             return torch.cat([self._rows[stage].T @ dual for stage in stages])
 
         scored = coordinates if len(self.scored) == num_images else coordinates[self.scored]
-        return self._spectrum(stages, values, scored, sums, to_features)
+        return self._spectrum(stages, values, scored, sums, to_features, least_alpha)
 
     def _in_directions(self, stages: Sequence[str], pairs: _Eigenpairs) -> Spectrum:
         """Returns the spectrum by the eigenpairs of the covariance."""
@@ -166,6 +179,7 @@ class TrainingImages:
         coordinates: Tensor,
         class_sums: Tensor,
         to_features: Callable[[Tensor], Tensor],
+        least_alpha: float = 0.0,
     ) -> Spectrum:
         counts = torch.where(self.class_weight > 0, self.class_weight, 1.0)
         return Spectrum(
@@ -179,6 +193,7 @@ class TrainingImages:
             class_weight=self.class_weight,
             groups=None if self.groups is None else self.groups[self.scored],
             to_features=to_features,
+            least_alpha=least_alpha,
         )
 
     def _sums(self, stage: str) -> Tensor:
@@ -280,11 +295,12 @@ def _upper_products(rows: Tensor) -> Tensor:
 
 
 def _eigenpairs(matrix: Tensor) -> _Eigenpairs:
-    """Returns the eigenpairs of a positive semidefinite matrix, without those that are rounding.
+    """Returns the eigenpairs of a positive semidefinite matrix in its precision, without those that are rounding.
 
     Args:
         matrix: only what is on the diagonal and above is read.
     """
     values, vectors = torch.linalg.eigh(matrix, UPLO="U")
-    num_left_out = int((values <= _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)).sum())
+    largest = values[-1].clamp_min(torch.finfo(values.dtype).tiny)
+    num_left_out = int((values <= _SMALLEST[values.dtype] * largest).sum())
     return _Eigenpairs(values[num_left_out:], vectors[:, num_left_out:])
