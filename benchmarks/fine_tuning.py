@@ -16,12 +16,11 @@ import ctypes
 import resource
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interleaved import parsed, rounds, tell
+from interleaved import now, parsed, rounds, tell
 from PIL import Image
 
 NUM_PHOTOS, BATCH_SIZE, NUM_EPOCHS = 256, 64, 7
@@ -43,12 +42,6 @@ def draw_photos(folder: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(generator.integers(0, 256, (10, 10, 3), dtype=np.uint8))
         coarse.resize((160, 160), Image.Resampling.BICUBIC).save(place / f"{number}.jpg", quality=90)
-
-
-def now() -> tuple[float, float]:
-    """Returns CPU seconds of this process and of its children that have ended, and wall seconds."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used), time.perf_counter()
 
 
 def mean_epoch(starts: list[tuple[float, float]]) -> dict[str, float]:

@@ -13,21 +13,14 @@ import resource
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from interleaved import rounds, tell
+from interleaved import now, rounds, tell
 
 BATCH_SIZE, NUM_WORKERS, SIZE = 32, 2, 224
 CASES = ("regraft torch", "regraft onnx", "timm contiguous", "timm channels_last", "onnxruntime")
-
-
-def now() -> tuple[float, float]:
-    """Returns CPU seconds of this process and of its children that have ended, and wall seconds."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used), time.perf_counter()
 
 
 def by_regraft(engine: str, scratch: Path) -> Callable[[], int]:

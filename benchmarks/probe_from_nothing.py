@@ -11,6 +11,7 @@ nothing, and pool the last stage alone. Seconds are those of the work, without i
 own; they are interleaved.
 """
 
+import resource
 import shutil
 import statistics
 import tempfile
@@ -20,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fine_tuning import between, now
-from interleaved import parsed, rounds, tell
+from interleaved import now, parsed, rounds, tell
 from PIL import Image
 
 NUM_PHOTOS, NUM_CLASSES, SIZE, BATCH_SIZE, NUM_WORKERS = 1_000, 10, 224, 64, 2
@@ -83,6 +83,12 @@ def batches_by_processes(paths: list[Path]) -> Iterator[Any]:
     return iter(DataLoader(Photos(), BATCH_SIZE, num_workers=NUM_WORKERS))
 
 
+def since(start: tuple[float, float]) -> dict[str, float]:
+    """Returns the figures of what lies behind a call of `now`, and the most memory so far."""
+    cpu, wall = (end - before for end, before in zip(now(), start, strict=True))
+    return {"cpu": cpu, "wall": wall, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+
+
 def loop(kind: str, photos: Path) -> dict[str, float]:
     """Computes the features of the last stage."""
     import torch
@@ -102,7 +108,7 @@ def loop(kind: str, photos: Path) -> dict[str, float]:
         images = batch.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
         features.append(frozen(images, 0, [depth])[depth])
     assert len(torch.cat(features)) == len(paths)
-    return between(start, now())
+    return since(start)
 
 
 def probe(scratch: Path) -> dict[str, float]:
@@ -120,7 +126,7 @@ def probe(scratch: Path) -> dict[str, float]:
     shutil.rmtree(store, ignore_errors=True)
     start = now()
     regraft.train(["data=folder", f"data.root={scratch / 'photos'}", f"features.dir={store}", *words])
-    return between(start, now())
+    return since(start)
 
 
 def main() -> None:
