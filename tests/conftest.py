@@ -16,6 +16,9 @@ from regraft.runs.folder import Run
 
 # Tiny models: threads cost more than they bring, and tests share the machine.
 torch.set_num_threads(1)
+# Starts autograd's threads, of which there are none without a GPU. Fake tensors, as in torch.export, add a stand-in for
+# one, and once a first backward pass has started its thread, no forked process can compute gradients.
+torch.ones(1, requires_grad=True).sum().backward()
 # How long a loader process that reported an error is waited for when its loader is thrown away.
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
 

@@ -12,8 +12,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("fork")
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["regraft.cli.main", "regraft.training.fit.assemble", "regraft.training.fit.single"])
 
 
 def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
@@ -31,14 +29,8 @@ def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
 
 
 def start_regraft(words: list[str]) -> BaseProcess:
-    """Returns a process that runs `regraft` with these words, in the current folder and environment.
-
-    It is forked from a process that has only imported: in the tests' own, earlier tests may have started threads of
-    torch's that no fork survives.
-    """
-    process = _SERVER.Process(target=_alone, args=(_regraft, (words, dict(os.environ))))
-    process.start()
-    return process
+    """Returns a process that runs `regraft` with these words."""
+    return start(_regraft, words)
 
 
 def write_checkpoints(path: Path) -> None:
@@ -66,9 +58,7 @@ def _alone(function: Callable[..., None], arguments: tuple[object, ...]) -> None
     function(*arguments)
 
 
-def _regraft(words: list[str], environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+def _regraft(words: list[str]) -> None:
     from regraft.cli.main import main
 
     sys.argv = ["regraft", *words]
