@@ -17,7 +17,6 @@ def test_rows_columns_and_parts():
     assert TABLE[-1]["epoch"] == 1
     assert TABLE["epoch"] == [0, 1]
     assert list(TABLE[1:]) == [TABLE[1]]
-    assert Table.of_rows([{"a": 1}, {"b": 2}])["b"] == [None, 2]
     assert not list(Table({}))
     with pytest.raises(IndexError):
         TABLE[2]

@@ -24,12 +24,6 @@ class Table(Sequence[dict[str, Any]]):
         self._columns = {name: list(values) for name, values in columns.items()}
         self._index = index
 
-    @classmethod
-    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "Table":
-        """Returns the table of rows that may lack some columns."""
-        names = dict.fromkeys(name for row in rows for name in row)
-        return cls({name: [row.get(name) for row in rows] for name in names})
-
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
