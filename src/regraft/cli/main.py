@@ -115,6 +115,8 @@ def _dispatch(arguments: list[str]) -> None:
         complete(rest)
     else:
         command = commands.find(name)
+        if rest and rest[-1] in ("-h", "--help"):
+            say(commands.summary(name))
         if command.help is not None and {"-h", "--help"} & set(rest):
             say(command.help)
         else:

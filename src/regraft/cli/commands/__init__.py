@@ -18,9 +18,16 @@ def names() -> list[str]:
 
 def summaries() -> dict[str, str]:
     """Returns each command's line in the help, without importing the commands."""
-    files = _files()
-    texts = {name: files[name].read_text(encoding="utf-8") for name in names()}
-    return {name: text.partition("\n")[0].strip('"') for name, text in texts.items()}
+    return {name: _first_line(name) for name in names()}
+
+
+def summary(name: str) -> str:
+    """Returns what a command does, a sentence, without its usage."""
+    return _first_line(name).partition(": regraft")[0].rstrip(".") + "."
+
+
+def _first_line(name: str) -> str:
+    return _files()[name].read_text(encoding="utf-8").partition("\n")[0].strip('"')
 
 
 def find(name: str) -> Command:

@@ -1,4 +1,4 @@
-"""Fine-tune a backbone: train and test, with everything in one run folder."""
+"""Put a head on a backbone, or fine-tune it: train and test, with everything in one run folder."""
 
 import logging
 import os
