@@ -5,6 +5,7 @@ from typing import Any
 
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import text_of
+from regraft.data.findings import counted
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import MetricsRow, Record
 from regraft.report.tables.runs import section_name
@@ -162,8 +163,9 @@ def _curves(record: Record) -> list[str]:
     trained = [row["train/loss"] for row in validated[lowest:] if "train/loss" in row]
     if losses[-1] > _RISE * losses[lowest] and len(trained) > 1 and trained[-1] < trained[0]:
         return [
-            f"It overfits: the validation loss{_on_images(record)} rose from {losses[lowest]:.3g} in epoch "
-            f"{int(validated[lowest]['epoch'])} to {losses[-1]:.3g} in the last one, while the training loss fell. "
+            f"It overfits: the validation loss{_on_images(record)} rose from {losses[lowest]:.3g} after "
+            f"{counted(int(validated[lowest]['epoch']) + 1, 'epoch')} to {losses[-1]:.3g} after the last one, while "
+            f"the training loss fell. "
             f"{_caution(record)}More data, augmentation (augment=basic) or callbacks=early_stopping may help."
         ]
     if record.has_ended and lowest == len(losses) - 1 and losses[-1] < _FALL * losses[-2]:
