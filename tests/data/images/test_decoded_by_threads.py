@@ -38,3 +38,15 @@ def test_a_damaged_file_is_named_and_warnings_stay_as_they_were(files, monkeypat
     with pytest.raises(ValueError, match=r"4\.png"):
         DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))
     assert warnings.filters == filters
+
+
+def test_warnings_of_pillow_are_left_out_whichever_thread_restores_the_filters(files, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    decode = DecodedByThreads._decode
+
+    def warned(self, index):
+        warnings.warn_explicit("odd metadata", UserWarning, "Image.py", 1, module="PIL.Image")
+        return decode(self, index)
+
+    monkeypatch.setattr(DecodedByThreads, "_decode", warned)
+    assert len(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))) == 9

@@ -19,8 +19,9 @@ class DecodedByThreads(DecodedFiles):
         num_threads = torch.get_num_threads()
         if self.is_whole or num_threads == 1 or len(indices) < 2:
             return super().read(indices)
-        # Each thread changes the filters of warnings for a while, in any order; those of before are put back.
         with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
+            # As decoding does; but filters are of all threads, each of which puts back those that it has found.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             return torch.cat(list(pool.map(self._read_one, indices.tolist())))
 
     def _read_one(self, index: int) -> Tensor:
