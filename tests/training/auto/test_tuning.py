@@ -21,12 +21,13 @@ from regraft.training.auto.tuning import (
 )
 
 
-def leader(
-    losses: list[float], cut: Cut | None = None, untried: Cut | None = None, task: str = "classification"
-) -> Leader:
+def leader(losses: list[float], *cuts: Cut, task: str = "classification", num_classes: int = 4) -> Leader:
+    cut, last_cut = cuts or (None, None)
     values = torch.tensor(losses, dtype=torch.float64)
     score = Score(values, values < 0.7, ("block1",), TASKS[task])
-    return Leader(Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, 100, 0.01, 2.0, cut, untried)
+    return Leader(
+        Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, num_classes, 100, 0.01, 2.0, cut, last_cut
+    )
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:
@@ -65,6 +66,7 @@ def test_without_the_time_for_a_trial_as_many_of_the_last_stages_are_trained_as_
     assert plans[2].seconds < 35
     assert "would take about" in plan_tuning(leader(losses, *cuts), 10, 1)
     assert "would take about" in plan_tuning(leader(losses, *cuts, task="regression"), 35, 1)  # not measured
+    assert "would take about" in plan_tuning(leader(losses, *cuts, num_classes=80), 35, 1)  # lost
 
 
 def test_a_head_that_makes_no_mistakes_leaves_nothing_to_gain():

@@ -224,6 +224,7 @@ class Search(Baseline):
             self.fraction,
             leader.score,
             len(self._order),
+            self._num_classes,
             candidate.num_test,
             cost.seconds_per_image,
             cost.run_seconds,
