@@ -50,3 +50,16 @@ def test_single_precision_gives_the_scores_that_it_says(monkeypatch):
     for alpha in (single.least_alpha, 10 * single.least_alpha):
         scores = ridge(exact, alpha).loo_scores
         torch.testing.assert_close(ridge(single, alpha).loo_scores, scores, rtol=0, atol=1e-3)
+
+
+def test_images_of_next_to_no_weight_have_the_scores_of_double_precision(monkeypatch):
+    monkeypatch.setattr(spectra, "_MIN_IMAGES_FOR_SINGLE", 20)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = {"stem": torch.randn(60, 100, generator=generator)}, torch.arange(60) % 3
+    for least in (1e-8, 0.1):
+        weight = torch.ones(60)
+        weight[0] = least
+        images = TrainingImages(features, identity({"stem": 100}), labels, 3, sample_weight=weight)
+        exact, single = images.spectrum(["stem"]), images.spectrum(["stem"], may_be_single=True)
+        scores = ridge(exact, 10.0).loo_scores
+        torch.testing.assert_close(ridge(single, 10.0).loo_scores, scores, rtol=0, atol=1e-3)
