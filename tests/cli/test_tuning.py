@@ -39,3 +39,17 @@ def test_where_trials_cannot_tell_the_very_last_stages_are_trained(gain, trained
     assert tuner._run(
         SimpleNamespace(last_cut="block5"), TuningPlan("block4", 8, 1.0, 1.0, 1.0, "3e-4", has_trial=True)
     ) == (trained and [trained])
+
+
+@pytest.mark.parametrize(("gain", "planned"), [(-1.0, "block5"), (-3.0, None)])
+def test_a_resumed_search_goes_by_what_trials_have_told(gain, planned, monkeypatch):
+    trial = TuningPlan("block4", 8, 1.0, 1.0, 1.0, "3e-4", has_trial=True)
+    untried = TuningPlan("block5", 8, 0.0, 1.0, 1.0, "5e-4", has_trial=False)
+    monkeypatch.setattr(tuning, "plan_tuning", lambda *_: trial)
+    monkeypatch.setattr(tuning, "plan_untried", lambda *_: untried)
+    known = {"num_epochs": 8, "is_better": False, "gain": gain, "error": 1.0}
+    monkeypatch.setattr(Tuner, "_known", lambda *_: known)
+    data = SimpleNamespace(has_own_split=lambda split: split == "test")
+    tuner = Tuner(SimpleNamespace(), [], None, data, lambda _: None, lambda: 100.0)
+    found = tuner.plan(SimpleNamespace(last_cut="block5"))
+    assert (found and found.until) == planned

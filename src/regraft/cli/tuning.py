@@ -65,8 +65,18 @@ class Tuner:
         if known is not None and known["num_epochs"] >= found.num_epochs and not known["is_better"]:
             why = f"an earlier search found that {known['num_epochs']} epochs gain nothing"
             self.tell(f"No fine-tuning of {_stages(found)}: {why}.")
-            return plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
+            return self._untried(leader, Verdict(known["gain"], known["error"]))
         return found
+
+    def _untried(self, leader: Leader, found: Verdict | None) -> TuningPlan | None:
+        """Returns what is planned where trials haven't found a gain; None if they found a loss, or without the time.
+
+        Args:
+            found: what trials said; None without any.
+        """
+        if found is not None and found.is_worse:
+            return None
+        return plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
 
     @property
     def _num_fits(self) -> int:
@@ -99,8 +109,7 @@ class Tuner:
         found = self._found(leader, plan)
         if found is not None and found.is_better:
             return self._final(leader, plan, found)
-        is_worse = found is not None and found.is_worse
-        untried = None if is_worse else plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
+        untried = self._untried(leader, found)
         return None if untried is None else self._run(leader, untried)
 
     def _found(self, leader: Leader, plan: TuningPlan) -> Verdict | None:
