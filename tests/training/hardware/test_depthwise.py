@@ -132,3 +132,10 @@ def test_a_whole_network_learns_the_same():
         torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-3 * expected.grad.abs().max().item())
         changed += not torch.equal(found.grad, expected.grad)
     assert changed
+
+
+def test_an_image_without_a_batch():
+    torch.manual_seed(0)
+    plain, fast = both(nn.Conv2d(6, 6, 5, 2, groups=6), torch.randn(6, 9, 9))
+    for expected, found in zip(plain, fast, strict=True):
+        assert torch.equal(found, expected)

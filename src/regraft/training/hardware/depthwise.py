@@ -39,7 +39,7 @@ def _is_supported(conv: nn.Conv2d) -> bool:
 
 def _forward(conv: nn.Conv2d, inputs: Tensor) -> Tensor:
     is_trained = torch.is_grad_enabled() and conv.weight.requires_grad
-    if not is_trained or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+    if not is_trained or inputs.ndim != 4 or inputs.device.type != "cpu" or torch.compiler.is_compiling():
         return type(conv).forward(conv, inputs)
     weight, bias = conv.weight, conv.bias
     if torch.is_autocast_enabled("cpu"):
