@@ -170,3 +170,12 @@ def test_what_the_disk_has_no_room_for_is_kept_in_memory_beside_what_it_has(tmp_
     assert caplog.text.count("are kept in memory for this run") == 1
     with pytest.raises(OSError, match="fit neither the store nor a quarter of memory"):
         made.make_room([([View(torch.randn(6, 3, 16, 16))], [3])])
+
+
+def test_what_is_kept_in_memory_is_not_missing(tmp_path):
+    (tmp_path / "file").write_text("")
+    backbone, view = plain(), View()
+    made = cache(backbone, tmp_path / "file" / "store")
+    made.ensure([view], [3])
+    assert made.num_missing([view], [3]) == 0
+    assert made.has_all([view], 3)

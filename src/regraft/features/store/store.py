@@ -54,9 +54,9 @@ class FeatureStore:
         return "memory" if self.is_in_memory else str(self.folder)
 
     def has(self, fields: Mapping[str, Any]) -> bool:
-        """Whether the store has an entry of these fields; False if its folder can't be read."""
+        """Whether there is an entry of these fields, also one in memory; False if the folder can't be read."""
         try:
-            return StoreEntry.exists(self.folder, fields)
+            return key_of(fields) in self._entries or StoreEntry.exists(self.folder, fields)
         except OSError:  # reported when the entry is opened
             return False
 
