@@ -209,11 +209,10 @@ for model, size in missing:
         head = regraft.train([*words, *own, "fitting=closed_form"])
         tell(f"{model} {size}", head)
         own += ["data.refit=true", "data.val_fraction=0"]
-        ways = ("last stages", LAST_BELOW, LAST_EPOCHS, "3e-4"), ("everything", None, FEWEST_EPOCHS, "1e-4")
-        for name, until, num_epochs, rate in ways:
+        for name, until, num_epochs in (("last stages", LAST_BELOW, LAST_EPOCHS), ("everything", None, FEWEST_EPOCHS)):
             if f"{model} {size} {name}" in done:
                 continue
-            plan = TuningPlan(until, num_epochs, 0.0, 0.0, 0.0, rate, has_trial=True)
+            plan = TuningPlan(until, num_epochs, 0.0, 0.0, 0.0)
             tuned = tuning_overrides(plan, head.results["num_images"]["train"], quoted(head.path), ImageSpec)
             tell(f"{model} {size} {name}", regraft.train([*words, *own, *tuned]))
 """

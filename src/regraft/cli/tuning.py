@@ -28,9 +28,7 @@ from regraft.training.auto.tuning import (
     Leader,
     Trial,
     TuningPlan,
-    Verdict,
     plan_tuning,
-    plan_untried,
     tuning_overrides,
     verdict,
 )
@@ -57,33 +55,15 @@ class Tuner:
 
     def plan(self, leader: Leader) -> TuningPlan | None:
         """Returns what is planned, None if there isn't the time for it or nothing to gain; says so."""
-        found = plan_tuning(leader, self.left(), self._num_fits)
+        found = plan_tuning(leader, self.left(), 2 if self.data.has_own_split("val") else 1)
         if isinstance(found, str):
             self.tell(f"No fine-tuning: {found}.")
             return None
-        known = self._known(leader, found)
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint, found.until)
         if known is not None and known["num_epochs"] >= found.num_epochs and not known["is_better"]:
-            why = f"an earlier search found that {known['num_epochs']} epochs gain nothing"
-            self.tell(f"No fine-tuning of {_stages(found)}: {why}.")
-            return self._untried(leader, Verdict(known["gain"], known["error"]))
-        return found
-
-    def _untried(self, leader: Leader, found: Verdict | None) -> TuningPlan | None:
-        """Returns what is planned where trials haven't found a gain; None if they found a loss, or without the time.
-
-        Args:
-            found: what trials said; None without any.
-        """
-        if found is not None and found.is_worse:
+            self.tell(f"No fine-tuning: an earlier search found that {known['num_epochs']} epochs gain nothing.")
             return None
-        return plan_untried(leader, leader.last_cut, self.left(), self._num_fits)
-
-    @property
-    def _num_fits(self) -> int:
-        return 2 if self.data.has_own_split("val") else 1
-
-    def _known(self, leader: Leader, plan: TuningPlan) -> dict[str, Any] | None:
-        return self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint, plan.until)
+        return found
 
     def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
         """Makes a fine-tuned run, and returns its overrides; None if that isn't better, or the time is over."""
@@ -96,32 +76,25 @@ class Tuner:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
-        known = self._known(leader, plan) or {}
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint, plan.until) or {}
         # Trials that were better have no overrides if there was no time for the training that followed them.
         if "overrides" in known and known["num_epochs"] >= plan.num_epochs:
             made = self.record.take_again(_name(leader, plan), leader.fraction, self.data.fingerprint, is_tested=True)
             if made is not None:
                 self.tell(f"{_name(leader, plan)}, of an earlier search")
                 return list(known["overrides"])
-        if not plan.has_trial:
-            self.tell(f"Fine-tuning of {_stages(plan)} without a trial: {plan.num_epochs} epochs")
-            return self._final(leader, plan, None)
-        found = self._found(leader, plan)
-        if found is not None and found.is_better:
-            return self._final(leader, plan, found)
-        untried = self._untried(leader, found)
-        return None if untried is None else self._run(leader, untried)
-
-    def _found(self, leader: Leader, plan: TuningPlan) -> Verdict | None:
-        """Returns what trials say, and records it; None if they took too long."""
         trials = self._trials(leader, plan)
         if not trials:
             self.tell("No fine-tuning: a trial took longer than expected.")
             return None
         found = verdict(trials)
         self.record.tuning.append(
-            self._entry(leader, plan)
-            | {
+            {
+                "candidate": leader.choice.name,
+                "fraction": leader.fraction,
+                "fingerprint": self.data.fingerprint,
+                "until": plan.until,
+                "num_epochs": plan.num_epochs,
                 "num_trials": len(trials),
                 "num_images": len({*(image for trial in trials for image in trial.images.tolist())}),
                 "gain": found.gain,
@@ -131,21 +104,13 @@ class Tuner:
                 "seconds": sum(trial.seconds for trial in trials),
             }
         )
-        title, nouns = leader.score.task.loss_title, leader.choice.spec.nouns
-        if found.is_better:
-            self.tell(f"Fine-tuning gains {found} of {title}; now on all {nouns}.")
-        else:
-            self.tell(f"Fine-tuning isn't kept: its gain of {title}, {found}, isn't more than its standard error.")
-        return found
-
-    def _entry(self, leader: Leader, plan: TuningPlan) -> dict[str, Any]:
-        return {
-            "candidate": leader.choice.name,
-            "fraction": leader.fraction,
-            "fingerprint": self.data.fingerprint,
-            "until": plan.until,
-            "num_epochs": plan.num_epochs,
-        }
+        if not found.is_better:
+            of_loss = f"of {leader.score.task.loss_title}, {found},"
+            self.tell(f"Fine-tuning isn't kept: its gain {of_loss} isn't more than its standard error.")
+            return None
+        gain, nouns = f"{found} of {leader.score.task.loss_title}", leader.choice.spec.nouns
+        self.tell(f"Fine-tuning gains {gain}; now on all {nouns}.")
+        return self._final(leader, plan, found.gain)
 
     def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
         """Returns trials on different images, until they tell, or another one and the final training take too long."""
@@ -157,7 +122,8 @@ class Tuner:
                 if SAFETY * (again + plan.final_seconds) + CLOSING_SECONDS > self.left():
                     break
             share = f"{1 - HELD_OUT:.0%} of the {leader.choice.spec.nouns}"
-            self.tell(f"Fine-tuning of {_stages(plan)}: trial {number + 1}, {plan.num_epochs} epochs on {share}")
+            part = "" if plan.until is None else f" of the stages above {plan.until}"
+            self.tell(f"Fine-tuning{part}: trial {number + 1}, {plan.num_epochs} epochs on {share}")
             trial = self._trial(leader, plan, number)
             if trial is None:
                 break
@@ -186,13 +152,7 @@ class Tuner:
         storing = tuned.results["seconds_of"][f"{leader.choice.spec.nouns} and features"]
         return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started, storing)
 
-    def _final(self, leader: Leader, plan: TuningPlan, found: Verdict | None) -> list[str] | None:
-        """Trains on all images.
-
-        Args:
-            found: what trials said; None without any.
-        """
-        started = time.perf_counter()
+    def _final(self, leader: Leader, plan: TuningPlan, gain: float) -> list[str] | None:
         head = self.record.find(leader.choice.name, leader.fraction, self.data.fingerprint, is_tested=False)
         assert head is not None, "the run of the head in closed form has been made"
         start = quoted(head.path)
@@ -217,14 +177,9 @@ class Tuner:
             leader.fraction,
             self.data.fingerprint,
             is_tested=True,
-            loss=None if loss is None else loss - (0.0 if found is None else found.gain),
+            loss=None if loss is None else loss - gain,
             head_from=head.path.name,
         )
-        if found is None:
-            seconds = time.perf_counter() - started
-            self.record.tuning.append(
-                self._entry(leader, plan) | {"num_trials": 0, "is_better": True, "seconds": seconds}
-            )
         self.record.tuning[-1]["overrides"] = words
         return words
 
@@ -235,10 +190,6 @@ class Tuner:
     def _trained(self, words: Sequence[str], name: str) -> Run:
         own = [f"hydra.run.dir={quoted(self._scratch / name)}", "trainer.enable_progress_bar=false"]
         return train_once([*words, *own], self.config_dir, is_printed=False)
-
-
-def _stages(plan: TuningPlan) -> str:
-    return "all stages" if plan.until is None else f"the stages above {plan.until}"
 
 
 def _name(leader: Leader, plan: TuningPlan) -> str:

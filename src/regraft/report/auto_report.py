@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -40,7 +39,7 @@ def show(
     run = Run(record.folder / record.winner)
     metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
     again = shlex.join(["regraft", "train", *map(as_typed, command)])
-    sentence = why(best, in_order, record.tuning)
+    sentence = why(best, in_order)
     page = template("auto.html", number=number).render(
         tried=[each for each in in_order if each.score is not None],
         left_out=left_out(in_order),
@@ -100,12 +99,8 @@ def left_out(tried: Sequence[Tried]) -> dict[str, list[str]]:
     }
 
 
-def why(best: Tried, tried: Sequence[Tried], tuning: Sequence[dict[str, Any]]) -> str:
-    """Returns why a candidate was chosen, a sentence.
-
-    Args:
-        tuning: see `Record`.
-    """
+def why(best: Tried, tried: Sequence[Tried]) -> str:
+    """Returns why a candidate was chosen, a sentence."""
     score = best.score
     if score is None:
         return f"Best: {best.choice.name}, the only one that there was time to compare."
@@ -114,11 +109,11 @@ def why(best: Tried, tried: Sequence[Tried], tuning: Sequence[dict[str, Any]]) -
     estimate = "leave-one-group-out" if score.is_grouped else "leave-one-out"
     headline = figure_text(task, score.headline)
     figures = f"{estimate} {task.loss_title} {score.loss:.3f}, {headline}, on {best.num_images:,} {nouns}"
-    tuned = ""
-    if best.tuned_with is not None:
-        has_trial = any(each["num_trials"] for each in tuning if each.get("overrides") == best.tuned_with)
-        tuned = f" Fine-tuning it gained more than a standard error on {nouns} that were held out."
-        tuned = tuned if has_trial else " Its last stages were fine-tuned without a trial."
+    tuned = (
+        ""
+        if best.tuned_with is None
+        else f" Fine-tuning it gained more than a standard error on {nouns} that were held out."
+    )
     if num_compared == 1:
         only = "the only one that was compared" if len(tried) > 1 else "the only candidate"
         return f"Best: {best.choice.name} ({figures}), {only}.{tuned}"

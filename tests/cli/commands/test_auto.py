@@ -266,18 +266,6 @@ def test_fine_tuning_that_gains_nothing_is_not_kept(few_epochs, capsys, monkeypa
     assert "an earlier search found that 2 epochs gain nothing" in out
 
 
-def test_fine_tuning_without_a_trial_is_kept_and_reported(monkeypatch):
-    plan = tuning.TuningPlan(None, 2, 0.0, 1.0, 0.1, "5e-4", has_trial=False)
-    monkeypatch.setattr("regraft.cli.tuning.plan_tuning", lambda *_: plan)
-    words = [*WORDS[1:], "sizes=[8]", "time=2000"]
-    best = regraft.auto(words)
-    (entry,) = record_of(best.path.parent)["tuning"]
-    assert best.path.name == "1-simple_cnn-8-tuned"
-    assert (entry["num_trials"], entry["is_better"], entry["num_epochs"]) == (0, True, 2)
-    assert "Its last stages were fine-tuned without a trial." in (best.path.parent / "report.html").read_text()
-    assert regraft.auto(words) == best
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["labels", "numbers"])
 def test_fine_tuning_for_labels_and_numbers_is_tried_and_kept(few_epochs, monkeypatch, kind):

@@ -55,7 +55,7 @@ class Made:
         self.labels = self.strata = torch.arange(self.num_images) % 3
         self.task, self.weights, self.groups = TASKS["classification"], None, None
         self.last_stage_solvers = ()
-        self.cut = self.last_cut = None
+        self.cut = None
         self.done: set[int] = set()
         self.done_test: set[int] = set()
         generator = torch.Generator().manual_seed(0)
@@ -96,7 +96,7 @@ class Tuned:
 
     def plan(self, leader: Leader) -> TuningPlan | None:
         self.leaders.append(leader)
-        return TuningPlan(None, 4, 1.0, 1.0, 0.1, "3e-4", has_trial=True)
+        return TuningPlan(None, 4, 1.0, 1.0, 0.1)
 
     def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
         return self.found

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from regraft.core.image_spec import ImageSpec
-from regraft.tasks import TASKS
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.scores import Score
 from regraft.training.auto.tuning import (
@@ -21,13 +20,10 @@ from regraft.training.auto.tuning import (
 )
 
 
-def leader(losses: list[float], *cuts: Cut, task: str = "classification", num_classes: int = 4) -> Leader:
-    cut, last_cut = cuts or (None, None)
+def leader(losses: list[float], cut: Cut | None = None) -> Leader:
     values = torch.tensor(losses, dtype=torch.float64)
-    score = Score(values, values < 0.7, ("block1",), TASKS[task])
-    return Leader(
-        Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, num_classes, 100, 0.01, 2.0, cut, last_cut
-    )
+    score = Score(values, values < 0.7, ("block1",))
+    return Leader(Choice("a", ImageSpec, 96, ("model=a",), dict), 0.5, score, 400, 100, 0.01, 2.0, cut)
 
 
 def trial(images: list[int], gains: list[float]) -> Trial:
@@ -44,7 +40,7 @@ def test_as_many_epochs_are_planned_as_there_is_time_for():
 
 
 def test_the_last_stages_are_trained_alone_where_the_backbone_can_be_cut_below_them():
-    made = leader([0.5, 1.0, 0.4, 0.6], Cut("block4", 0.7), Cut("block4", 0.7))
+    made = leader([0.5, 1.0, 0.4, 0.6], Cut("block4", 0.7))
     plan = plan_tuning(made, 80, 1)
     assert plan.until == "block4"
     assert plan.seconds < 80
@@ -52,21 +48,6 @@ def test_the_last_stages_are_trained_alone_where_the_backbone_can_be_cut_below_t
     assert "would take about" in plan_tuning(leader([0.5, 1.0, 0.4, 0.6]), 80, 1)
     words = tuning_overrides(plan, 400, "run", ImageSpec)
     assert {"freezing=up_to", "freezing.until=block4", "freezing.keeps_statistics=true"} <= set(words)
-
-
-def test_without_the_time_for_a_trial_as_many_of_the_last_stages_are_trained_as_there_is_time_for():
-    losses, cuts = [0.5, 1.0, 0.4, 0.6], (Cut("block4", 0.7), Cut("block5", 0.9))
-    plans = [plan_tuning(leader(losses, *cuts), seconds, 1) for seconds in (10_000, 70, 35)]
-    assert [(plan.until, plan.has_trial, plan.rate) for plan in plans] == [
-        ("block4", True, "3e-4"),
-        ("block4", False, "3e-4"),
-        ("block5", False, "5e-4"),
-    ]
-    assert plans[1].seconds < 70
-    assert plans[2].seconds < 35
-    assert "would take about" in plan_tuning(leader(losses, *cuts), 10, 1)
-    assert "would take about" in plan_tuning(leader(losses, *cuts, task="regression"), 35, 1)  # not measured
-    assert "would take about" in plan_tuning(leader(losses, *cuts, num_classes=80), 35, 1)  # lost
 
 
 def test_a_head_that_makes_no_mistakes_leaves_nothing_to_gain():
@@ -81,12 +62,10 @@ def test_a_gain_counts_if_it_is_more_than_chance():
     worse = verdict([trial([0, 1, 2, 3], [-0.2, -0.3, -0.2, -0.3])])
     assert not worse.is_open
     assert not worse.is_better
-    assert worse.is_worse
-    assert not unclear.is_worse
 
 
 def test_batches_are_smaller_than_few_images():
-    plan = TuningPlan(None, 4, 1.0, 1.0, 1.0, "3e-4", has_trial=True)
+    plan = TuningPlan(None, 4, 1.0, 1.0, 1.0)
     for num_images, size in ((26, 20), (40, 32), (400, 32)):
         assert f"data.batch_size={size}" in tuning_overrides(plan, num_images, "run", ImageSpec)
 
@@ -100,6 +79,6 @@ def test_an_image_of_several_trials_counts_once():
 
 
 def test_the_average_of_the_weights_goes_back_to_the_start():
-    words = tuning_overrides(TuningPlan(None, 4, 10.0, 10.0, 1.0, "3e-4", has_trial=True), 320, "head", ImageSpec)
+    words = tuning_overrides(TuningPlan(None, 4, 10.0, 10.0, 1.0), 320, "head", ImageSpec)
     assert "callbacks.ema.decay=0.97500" in words  # 40 steps, after which the start has a share of 0.36
     assert "head_from=head" in words

@@ -10,7 +10,6 @@ from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.modalities import SPECS
-from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.features.cache import FeatureCache
 from regraft.features.cut import last_part
@@ -21,7 +20,7 @@ from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import find_checkpoint
-from regraft.training.auto.tuning import MOST_LAST, MOST_TRAINED, Cut
+from regraft.training.auto.tuning import MOST_TRAINED, Cut
 from regraft.training.caching.feature_plan import model_name
 
 _ENOUGH = 32
@@ -51,7 +50,6 @@ class Candidate:
         num_test: number of test images.
         flops: of the features of an image.
         cut: below the last stages, which a fine-tuning may train alone; None if there is no such place.
-        last_cut: the same, nearer to the end.
 
     Raises:
         ConfigError: its weights aren't here, it can't be built, or its features can't be stored.
@@ -93,14 +91,10 @@ class Candidate:
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
-        self.cut, self.last_cut = (self._cut(backbone, most) for most in (MOST_TRAINED, MOST_LAST))
+        below = last_part(self._cache.costs, MOST_TRAINED, list(backbone.has_parameters.values()))
+        self.cut = Cut(backbone.stage_names[below - 1], self._cache.costs.up_to(below) / self.flops) if below else None
         self._cache.prefer_stored(self._views, self._depth)
         self._computed, self._is_warm = (0, 0.0), False
-
-    def _cut(self, backbone: Backbone, most: float) -> Cut | None:
-        """Returns the cut below the last stages, which have at most a share of the operations."""
-        below = last_part(self._cache.costs, most, list(backbone.has_parameters.values()))
-        return Cut(backbone.stage_names[below - 1], self._cache.costs.up_to(below) / self.flops) if below else None
 
     def __len__(self) -> int:
         return len(self.labels)

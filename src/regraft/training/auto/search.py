@@ -224,12 +224,10 @@ class Search(Baseline):
             self.fraction,
             leader.score,
             len(self._order),
-            self._num_classes,
             candidate.num_test,
             cost.seconds_per_image,
             cost.run_seconds,
             candidate.cut,
-            candidate.last_cut,
         )
         plan = self._tuning.plan(found)
         if plan is None:

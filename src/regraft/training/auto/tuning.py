@@ -7,24 +7,18 @@ import torch
 from torch import Tensor
 
 from regraft.core.input_spec import InputSpec
-from regraft.tasks import TASKS
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
 from regraft.training.auto.scores import NUM_ERRORS, Score
 
 MOST_TRAINED = 0.4
 """Of the operations of a pass, the most that the last stages have that are trained alone."""
-MOST_LAST = 0.25
-"""The most that the very last ones have, which are trained where there isn't the time for more."""
-LEAST_UNTRIED = 20
-"""Images a class without which nothing is trained without a trial: sets of 30 or more gained on the mean, and one of 5
-for each of 81 classes lost up to 6.7 points."""
 HELD_OUT = 0.2
 """Share of the images on which a trial is measured, and which neither head has seen."""
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 12
 LAST_EPOCHS = 8
-"""Those of the last stages alone. Those of EfficientNet-Lite0, 1 and 2 at 160 and 96 px gained 0.4 points on the
-mean of eight sets of 350 to 480 images; 4 epochs of everything, which take more than twice as long, gained 0.8."""
+"""The most of the last stages alone. Those of EfficientNet-Lite0, 1 and 2 at 160 and 96 px gained 0.4 points on
+the mean of eight sets of 350 to 480 images; 4 epochs of everything, which take more than twice as long, gained 0.8."""
 BATCH_SIZE = 32
 MAX_TRIALS = 5
 _FORWARD_PASSES = 5.0
@@ -56,22 +50,19 @@ class Leader:
         fraction: share of the training images on which its head is fitted.
         score: of the head in closed form on all of them.
         num_images: on which the head is fitted.
-        num_classes: of its outputs.
         seconds_per_image: for its features.
         run_seconds: of a run whose features are stored.
-        cut, last_cut: see `Candidate`.
+        cut: see `Candidate`.
     """
 
     choice: Choice
     fraction: float
     score: Score
     num_images: int
-    num_classes: int
     num_test: int
     seconds_per_image: float
     run_seconds: float
     cut: Cut | None
-    last_cut: Cut | None
 
     @property
     def overrides(self) -> list[str]:
@@ -85,11 +76,9 @@ class TuningPlan:
 
     Attributes:
         until: the last stage that isn't trained; None if everything is.
-        trial_seconds: of one on the images that aren't held out, measured on those that are; 0 without one.
+        trial_seconds: of one on the images that aren't held out, measured on those that are.
         final_seconds: of one on all images, with its test.
         test_seconds: of that test.
-        rate: of the optimizer.
-        has_trial: whether it is tried first, on images that are held out.
     """
 
     until: str | None
@@ -97,12 +86,10 @@ class TuningPlan:
     trial_seconds: float
     final_seconds: float
     test_seconds: float
-    rate: str
-    has_trial: bool
 
     @property
     def seconds(self) -> float:
-        """What one trial, if there is one, and the final training take."""
+        """What one trial and the final training take."""
         return self.trial_seconds + self.final_seconds
 
 
@@ -114,55 +101,28 @@ def plan_tuning(leader: Leader, seconds_left: float, num_fits: int) -> TuningPla
     """
     if leader.score.loss < NUM_ERRORS * leader.score.loss_error:
         return f"its {leader.score.task.loss_title} is within its own noise, so that no gain could be told from chance"
-    numbers = range(FEWEST_EPOCHS, MOST_EPOCHS + 1) if leader.cut is None else [LAST_EPOCHS]
-    plans = [_planned(leader, leader.cut, num_epochs, num_fits) for num_epochs in numbers]
-    in_time = [plan for plan in plans if _is_in_time(plan, seconds_left)]
-    if in_time:
-        return in_time[-1]
-    for cut in (leader.cut, leader.last_cut):
-        untried = plan_untried(leader, cut, seconds_left, num_fits)
-        if untried is not None:
-            return untried
-    return f"a trial of {numbers[0]} epochs and the training would take about {plans[0].seconds:.0f} s"
+    available = (seconds_left - CLOSING_SECONDS) / SAFETY
+
+    most = MOST_EPOCHS if leader.cut is None else LAST_EPOCHS
+    plans = [_planned(leader, num_epochs, num_fits) for num_epochs in range(FEWEST_EPOCHS, most + 1)]
+    if plans[0].seconds > available:
+        return f"a trial of {FEWEST_EPOCHS} epochs and the training would take about {plans[0].seconds:.0f} s"
+    return max((plan for plan in plans if plan.seconds <= available), key=lambda plan: plan.num_epochs)
 
 
-def plan_untried(leader: Leader, cut: Cut | None, seconds_left: float, num_fits: int) -> TuningPlan | None:
-    """Returns what is planned without a trial; None if there isn't the time for it, or it hasn't been measured.
-
-    The last stages of EfficientNet-Lite0 gained 1.0 points on the mean of twelve sets of 150 to 480 images, those with
-    up to 40 % of the operations as much as those with 25 %. No trial on a fifth of these images could tell: of the sets
-    that it spoke against, as many gained as lost.
-
-    Args:
-        num_fits: see `plan_tuning`.
-    """
-    has_few = leader.num_images < LEAST_UNTRIED * leader.num_classes
-    if cut is None or has_few or leader.score.task is not TASKS["classification"]:
-        return None
-    plan = _planned(leader, cut, LAST_EPOCHS, num_fits, has_trial=False)
-    return plan if _is_in_time(plan, seconds_left) else None
-
-
-def _is_in_time(plan: TuningPlan, seconds_left: float) -> bool:
-    return SAFETY * plan.seconds + CLOSING_SECONDS <= seconds_left
-
-
-def _planned(leader: Leader, cut: Cut | None, num_epochs: int, num_fits: int, *, has_trial: bool = True) -> TuningPlan:
-    """Returns what a fine-tuning takes: of what is above a cut, or of everything where there is none."""
+def _planned(leader: Leader, num_epochs: int, num_fits: int) -> TuningPlan:
+    """Returns what a fine-tuning takes: of what is above the cut, or of everything where there is none."""
+    cut = leader.cut
     images, tests = (number * leader.seconds_per_image for number in (leader.num_images, leader.num_test))
-    until, rate = None, "1e-4"
     stored, epoch, held_out, test = 0.0, _FORWARD_PASSES * images, _PLAIN_PASSES * images, _PLAIN_PASSES * tests
     if cut is not None:
         above = (1 - cut.share) * images
-        until, rate = cut.until, "3e-4" if 1 - cut.share > MOST_LAST else "5e-4"
         # Of each image and its mirror image, once for all trials and the final training.
         stored, epoch, held_out, test = 2 * cut.share * images, _LAST_PASSES * above, _PLAIN_PASSES * above, tests
     held_out *= HELD_OUT
     trial = stored + num_epochs * ((1 - HELD_OUT) * epoch + held_out) + held_out + 3 * leader.run_seconds
     final = num_fits * num_epochs * epoch + test + 2 * leader.run_seconds
-    if not has_trial:
-        trial, final = 0.0, stored + final
-    return TuningPlan(until, num_epochs, trial, final, test, rate, has_trial)
+    return TuningPlan(None if cut is None else cut.until, num_epochs, trial, final, test)
 
 
 @dataclass(frozen=True)
@@ -202,11 +162,6 @@ class Verdict:
         return self.gain > self.error
 
     @property
-    def is_worse(self) -> bool:
-        """Whether it loses more than chance."""
-        return self.gain < -NUM_ERRORS * self.error
-
-    @property
     def is_open(self) -> bool:
         """Whether another trial may tell."""
         return self.gain > 0 and not self.is_better
@@ -239,15 +194,13 @@ def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str, spec: ty
     # A trial has fewer images than the final training, and a batch has to be filled in both.
     batch_size = min(BATCH_SIZE, max(1, int((1 - HELD_OUT) * num_images)))
     num_steps = plan.num_epochs * math.ceil(num_images / batch_size)
-    trained = ["freezing=none"]
+    trained = ["freezing=none", "optimizer.lr=1e-4"]
     if plan.until is not None:
-        trained = ["freezing=up_to", f"freezing.until={plan.until}"]
-        # What is stored has been computed for the head, too, whose precision is enough; and there are too few steps to
-        # try which memory format is faster.
-        trained += ["features.precision=float32", "trainer.memory_format=channels_last"]
+        # What is stored has been computed for the head, too, whose precision is enough.
+        trained = ["freezing=up_to", f"freezing.until={plan.until}", "optimizer.lr=3e-4", "features.precision=float32"]
+        trained.append("trainer.memory_format=channels_last")  # too few steps to try which one is faster
     return [
         *("fitting=steps", "head=mix", f"head_from={head_from}", *trained, "freezing.keeps_statistics=true"),
-        f"optimizer.lr={plan.rate}",
         *("scheduler.warmup_epochs=0.5", f"augment={spec.usual_augment}", f"data.batch_size={batch_size}"),
         *("callbacks=ema", f"callbacks.ema.decay={1 - 1 / num_steps:.5f}", f"trainer.max_epochs={plan.num_epochs}"),
     ]
