@@ -108,15 +108,16 @@ class ErrorCollector:
                 return []
             for key in [key for key, value in node.items() if key in default and default[key] != value]:
                 parent[name] = copy.deepcopy(default) | {key: node[key]}
-                found += [
-                    error
-                    if self._has_key(error, section)
-                    else ConfigError(f"{section}.{key}", error.text, got=node[key])
-                    for error in self._try(build)[1]
-                ]
+                found += [self._about_value(error, section, key, node[key]) for error in self._try(build)[1]]
         finally:
             parent[name] = node
         return found
+
+    def _about_value(self, error: ConfigError, section: str, key: str, value: Any) -> ConfigError:
+        if self._has_key(error, section):
+            return error
+        key = f"{section}.{key}"
+        return error.about(key) if error.got == value else ConfigError(key, error.text, got=value)
 
     def _has_key(self, error: ConfigError, section: str) -> bool:
         """Whether an error names a key of the config, not just the section that was built."""

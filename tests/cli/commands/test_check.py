@@ -467,6 +467,11 @@ def test_an_error_of_one_section_isnt_blamed_on_a_key_of_another():
     )
 
 
+def test_a_value_is_named_once():
+    (said,) = errors_of(command(["optimizer._target_=torch.optim.SparseAdam"]))
+    assert said.startswith("optimizer._target_: got 'torch.optim.SparseAdam'; it takes sparse gradients alone")
+
+
 @pytest.mark.parametrize("empty", ["output_dir=", "data.root="])
 def test_an_empty_path_is_refused(empty):
     said = errors_of(command(["data=folder", empty] if "root" in empty else [empty]))
