@@ -224,7 +224,7 @@ class FeatureCache:
         )
 
     def _else_in_memory(self, attempt: Callable[[], T]) -> T:
-        """Makes an attempt, and where the disk fails another one with memory in its place."""
+        """Returns what an attempt gives; if the disk fails, a second one is made that keeps features in memory."""
         try:
             return attempt()
         except OSError as error:

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -206,6 +207,7 @@ def test_plateau_waits_for_its_patience():
     [
         (schedulers.linear_warmup, {"warmup_epochs": -1}, r"^scheduler\.warmup_epochs: got -1"),
         (schedulers.step, {"step_epochs": 0}, r"^scheduler\.step_epochs: got 0"),
+        (schedulers.step, {"step_epochs": math.inf}, r"^scheduler\.step_epochs: got inf"),
         (schedulers.step, {"step_epochs": 1.5}, r"^scheduler\.step_epochs: got 1\.5; .*scheduler\.interval=step"),
         (schedulers.multistep, {"milestones": [3, 1]}, r"^scheduler\.milestones: got \[3, 1\]"),
         (schedulers.multistep, {"milestones": [1.5]}, r"^scheduler\.milestones: .*scheduler\.interval=step"),

@@ -20,7 +20,7 @@ class DecodedByThreads(DecodedFiles):
         if self.is_whole or num_threads == 1 or len(indices) < 2:
             return super().read(indices)
         with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
-            # As decoding does; but filters are of all threads, each of which puts back those that it has found.
+            # Decoding does so, too, but all threads share the filters, and each puts back those that it found.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             return torch.cat(list(pool.map(self._read_one, indices.tolist())))
 

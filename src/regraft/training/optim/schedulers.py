@@ -57,9 +57,9 @@ def step(
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
     _check_gamma(gamma)
-    is_whole = step_epochs == int(step_epochs) or interval == "step"
+    is_whole = step_epochs % 1 == 0 or interval == "step"
     allowed = "1, 2, ...; a fraction with scheduler.interval=step"
-    require(step_epochs > 0 and is_whole, "scheduler.step_epochs", step_epochs, allowed)
+    require(0 < step_epochs < math.inf and is_whole, "scheduler.step_epochs", step_epochs, allowed)
     _, per_epoch = intervals(interval, total_steps, steps_per_epoch)
     length = max(1, round(step_epochs * per_epoch))
     return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step // length)))
