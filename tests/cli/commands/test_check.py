@@ -467,6 +467,11 @@ def test_an_error_of_one_section_isnt_blamed_on_a_key_of_another():
     )
 
 
+def test_an_error_of_the_trainer_isnt_blamed_on_the_progress_bar():
+    (said,) = errors_of(command(["trainer.precision=transformer-engine", "trainer.enable_progress_bar=false"]))
+    assert said.startswith("trainer.precision: got 'transformer-engine'")
+
+
 def test_a_value_is_named_once():
     (said,) = errors_of(command(["optimizer._target_=torch.optim.SparseAdam"]))
     assert said.startswith("optimizer._target_: got 'torch.optim.SparseAdam'; it takes sparse gradients alone")

@@ -41,12 +41,10 @@ def build_trainer_if_possible(collector: ErrorCollector, run: Run, strategy: Fre
     callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})
     loggers = _build_group(collector, "logger", {"save_dir": str(run.path)})
     check_watchers(collector, None, has_val=True)
-    given = {
-        "callbacks": run_callbacks(usable, run, strategy, callbacks),
-        "logger": loggers,
-        "default_root_dir": run.path,
-    }
-    return collector.try_build("trainer", lambda: build_trainer(usable, **given))
+    callbacks = run_callbacks(usable, run, strategy, callbacks)
+    given = {"logger": loggers, "default_root_dir": run.path}
+    # Lightning adds its own to the list of callbacks, which later attempts with other options must not find.
+    return collector.try_build("trainer", lambda: build_trainer(usable, **given, callbacks=list(callbacks)))
 
 
 def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]) -> list[Any]:
