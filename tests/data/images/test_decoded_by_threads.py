@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from regraft.core.image_spec import ImageSpec
+from regraft.data.images import decoded_by_threads
 from regraft.data.images.decoded_by_threads import DecodedByThreads
 from regraft.data.images.decoded_images import DecodedFiles
 from regraft.data.images.samples import FileImages
@@ -16,7 +17,8 @@ SPEC = ImageSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoded_by_threads, "MIN_FILE_BYTES_FOR_THREADS", 100)
     generator = np.random.default_rng(0)
     for number in range(9):
         Image.fromarray(generator.integers(0, 256, (11 + number, 20, 3), np.uint8)).save(tmp_path / f"{number}.png")
@@ -50,3 +52,17 @@ def test_warnings_of_pillow_are_left_out_whichever_thread_restores_the_filters(f
 
     monkeypatch.setattr(DecodedByThreads, "_decode", warned)
     assert len(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))) == 9
+
+
+def test_small_files_are_decoded_without_threads(files, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(decoded_by_threads, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(decoded_by_threads, "MIN_FILE_BYTES_FOR_THREADS", 1_000_000)
+    assert len(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))) == 9
+
+
+def test_a_file_that_is_gone_is_named(files, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    files.path(0).unlink()
+    with pytest.raises(ValueError, match=r"can't read .*0\.png"):
+        DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))

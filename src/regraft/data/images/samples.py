@@ -111,6 +111,10 @@ class FileImages:
         """Returns the path of image `index`."""
         return Path(self.root, self.name(index))
 
+    def num_bytes(self, index: int) -> int:
+        """Returns the size of the file of image `index`; raises OSError if it is gone."""
+        return self.path(index).stat().st_size
+
     def with_labels(self, labels: Tensor) -> Self:
         """Returns the same images with other labels."""
         return replace(self, labels=labels)
@@ -135,7 +139,7 @@ class FileImages:
     def _read_hashes(self, indices: np.ndarray) -> np.ndarray:
         chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
         first = chunks[0] if chunks else []
-        num_bytes = sum(self.path(index).stat().st_size for index in first)
+        num_bytes = sum(map(self.num_bytes, first))
         # Reading and hashing release the interpreter lock, but to acquire it again costs more than a small file.
         num_threads = _NUM_THREADS if num_bytes > _MIN_FILE_BYTES_FOR_THREADS * len(first) else 1
         with ThreadPoolExecutor(num_threads) as pool:

@@ -45,6 +45,10 @@ class ShardImages(FileImages):
         place = int(self.starts[index]), int(self.sizes[index])
         return Member(shard.path, name[len(shard.prefix) :], *place, shard.state)
 
+    def num_bytes(self, index: int) -> int:
+        """Returns the size of the file of image `index`."""
+        return int(self.sizes[index])
+
     def joined_with(self, other: Self) -> Self:
         """Returns these images and others of the same shards."""
         arrays = ((getattr(self, name), getattr(other, name)) for name in ("shard_of", "starts", "sizes"))

@@ -55,7 +55,7 @@ class Index:
 _NUM_THREADS = 8
 _CHUNK = 64
 # Below, passing on the interpreter lock costs more than decoding in parallel saves.
-_MIN_FILE_BYTES_FOR_THREADS = 8_192
+MIN_FILE_BYTES_FOR_THREADS = 8_192
 # A file changed within a clock's tick after it was read would look unchanged.
 _TICK_NS = 100_000_000
 _LOG_SECONDS = 10.0
@@ -160,7 +160,7 @@ def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: R
 
     chunks = np.array_split(missing, range(_CHUNK, len(missing), _CHUNK))
     sizes = [_key_of(root, paths[number])[0] for number in chunks[0].tolist()]
-    num_threads = _NUM_THREADS if np.mean(sizes) > _MIN_FILE_BYTES_FOR_THREADS else 1
+    num_threads = _NUM_THREADS if np.mean(sizes) > MIN_FILE_BYTES_FOR_THREADS else 1
     with warnings.catch_warnings(), progress(len(missing)) as count, ThreadPoolExecutor(num_threads) as pool:
         # Pillow warns of large images or odd EXIF, which is either reported or harmless.
         warnings.filterwarnings("ignore", module=r"PIL\.")
