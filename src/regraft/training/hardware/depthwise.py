@@ -46,18 +46,11 @@ def _forward(conv: nn.Conv2d, inputs: Tensor) -> Tensor:
         dtype = torch.get_autocast_dtype("cpu")
         inputs, weight, bias = inputs.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if type(conv) is not nn.Conv2d:
-        inputs = functional.pad(inputs, _same_padding(conv, inputs))
+        from timm.layers import pad_same
+
+        inputs = pad_same(inputs, list(conv.kernel_size), list(conv.stride))
     output: Tensor = _Depthwise.apply(inputs, weight, bias, conv.stride, conv.padding)
     return output
-
-
-def _same_padding(conv: nn.Conv2d, inputs: Tensor) -> list[int]:
-    """Returns the zeros to the left, to the right, above and below, as TensorFlow has them."""
-    totals = [
-        max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        for size, stride, kernel in zip(inputs.shape[2:], conv.stride, conv.kernel_size, strict=True)
-    ]
-    return [zeros for total in reversed(totals) for zeros in (total // 2, total - total // 2)]
 
 
 class _Depthwise(torch.autograd.Function):
