@@ -13,35 +13,23 @@ def test_products_have_the_precision_inside_the_block_only(wanted):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "device", "has_bfloat16", "is_noted"),
+    ("chosen", "device", "has_bfloat16", "is_emulated", "would_be_faster"),
     [
-        ("bf16-mixed", "cpu", False, True),
-        ("bf16-true", "cpu", False, True),
-        ("bf16-mixed", "cpu", True, False),
-        ("bf16-mixed", "cpu", None, False),
-        ("bf16-mixed", "cuda", False, False),
-        ("32-true", "cpu", False, False),
+        ("bf16-mixed", "cpu", False, True, False),
+        ("bf16-true", "cpu", False, True, False),
+        ("bf16-mixed", "cpu", True, False, False),
+        ("bf16-mixed", "cpu", None, False, False),
+        ("bf16-mixed", "cuda", False, False, False),
+        ("32-true", "cpu", False, False, False),
+        ("32-true", "cpu", None, False, False),
+        ("32-true", "cpu", True, False, True),
+        (32, "cpu", True, False, True),
+        ("32-true", "cuda", True, False, False),
+        ("64-true", "cpu", True, False, False),
     ],
 )
-def test_emulated_bfloat16_is_noted(chosen, device, has_bfloat16, is_noted, monkeypatch):
+def test_notes_on_bfloat16(chosen, device, has_bfloat16, is_emulated, would_be_faster, monkeypatch):
     monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
-    note = precision.emulation_note({"trainer": {"precision": chosen}}, torch.device(device))
-    assert (note is not None) is is_noted
-
-
-@pytest.mark.parametrize(
-    ("chosen", "device", "has_bfloat16", "is_noted"),
-    [
-        ("32-true", "cpu", True, True),
-        (32, "cpu", True, True),
-        ("32-true", "cpu", False, False),
-        ("32-true", "cpu", None, False),
-        ("32-true", "cuda", True, False),
-        ("bf16-mixed", "cpu", True, False),
-        ("64-true", "cpu", True, False),
-    ],
-)
-def test_bfloat16_in_hardware_is_noted(chosen, device, has_bfloat16, is_noted, monkeypatch):
-    monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
-    note = precision.bfloat16_note({"trainer": {"precision": chosen}}, torch.device(device))
-    assert (note is not None) is is_noted
+    given = {"trainer": {"precision": chosen}}, torch.device(device)
+    assert (precision.emulation_note(*given) is not None) is is_emulated
+    assert (precision.bfloat16_note(*given) is not None) is would_be_faster
