@@ -1,6 +1,7 @@
 import pytest
 
-from regraft.config.check import compose_sound
+from regraft.config.check import compose_sound, reference
+from regraft.config.compose import compose_once
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,10 @@ def test_an_override_that_cant_be_composed_is_left_out(wrong, keys, left):
     assert sorted(error.key for error in found.errors) == keys
     assert found.overrides == ["fitting=steps", *left]
     assert found.config is not None
+
+
+def test_the_choices_of_a_command_are_composed_with_what_it_trusts(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/theirs.yaml").write_text("_target_: theirs.backbone\nimage_size: null\n")
+    composed = compose_once("train", ["model=theirs", "model.image_size=8", "trust=[theirs]"], str(tmp_path))
+    assert reference(composed.hydra)["model"] == {"_target_": "theirs.backbone", "image_size": None}

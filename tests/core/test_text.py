@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.core.console import Console
-from regraft.core.text import LogFormatter, escaped, say, write_csv, write_csv_of
+from regraft.core.text import LogFormatter, escaped, say, warnings_shown_once, write_csv, write_csv_of
 
 EVIL = "a\x1b[2J\x07\x9b31m\u202eb\udce9"
 BELL = r"\x07"
@@ -26,6 +26,27 @@ def test_control_characters_are_escaped() -> None:
 
 def test_what_an_encoding_lacks_is_escaped() -> None:
     assert escaped("🐶 é", "latin-1") == r"\U0001f436 é"
+
+
+def test_a_warning_that_is_repeated_is_shown_once(tmp_path, caplog):
+    log, written = logging.getLogger("regraft"), logging.FileHandler(tmp_path / "log")
+    logging.getLogger().addHandler(written)
+    try:
+        with warnings_shown_once(), caplog.at_level("INFO", "regraft"):
+            for text in ("few images", "few images", "many classes"):
+                log.warning("found %s", text)
+                log.info("looking")
+        log.warning("found few images")
+    finally:
+        logging.getLogger().removeHandler(written)
+        written.close()
+    assert [each for each in caplog.messages if each != "looking"] == [
+        "found few images",
+        "found many classes",
+        "found few images",
+    ]
+    assert caplog.messages.count("looking") == 3
+    assert (tmp_path / "log").read_text().count("found few images") == 3
 
 
 def test_printed_lines_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
     def made() -> Backbone:
         return Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, ImageSpec(64))
 
-    with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
+    with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low,top\]"):
         tapped(made(), "all")
     assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 18)
 

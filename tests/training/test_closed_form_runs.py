@@ -138,11 +138,12 @@ def test_a_single_solver_fits_a_linear_head_on_the_last_stage(solver):
     assert run.metrics["test/acc"] > 0.6
 
 
-def test_a_fitted_head_is_trained_further(mixed):
+def test_a_fitted_head_is_trained_further_on_validation_images_that_it_knows(mixed, caplog):
     run = train("head=mix", "optimizer=adamw", "optimizer.lr=1e-4", "trainer.max_epochs=1",
                 f"head_from={mixed.path}", "model=checkpoint", f"model.path={mixed.path}")  # fmt: skip
     assert run.results["num_steps"] > 1
     assert run.metrics["test/acc"] > 0.8
+    assert "fitted on all images, those of validation included" in caplog.text
 
 
 def test_its_backbone_is_read_as_a_whole_by_other_heads(mixed):

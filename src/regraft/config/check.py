@@ -195,7 +195,9 @@ def reference(hydra: Any) -> dict[str, Any]:
     groups = [f"{name}={choice}" for name, choice in choices.items() if choice and not name.startswith(NO_SECTIONS)]
     own = [source.path for source in hydra.runtime.config_sources if source.provider.startswith(_OWN_SOURCES)]
     search_path = [f"hydra.searchpath=[{','.join(quoted(Path(path)) for path in own)}]"] if own else []
-    node = compose_once(hydra.job.config_name, [*groups, *search_path], None)
+    # A file that names somebody's class can be read only with it.
+    trust = [each for each in hydra.overrides.task if key_of(each) == "trust"]
+    node = compose_once(hydra.job.config_name, [*groups, *search_path, *trust], None)
     with as_current(node):
         top = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
         config = OmegaConf.to_container(top, resolve=True, throw_on_missing=False)

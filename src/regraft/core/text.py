@@ -8,7 +8,8 @@ import csv
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\n")
@@ -38,6 +39,35 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
         return escaped(super().format(record))
+
+
+@contextmanager
+def warnings_shown_once() -> Iterator[None]:
+    """Shows each warning that is logged inside the block once; files get all of them."""
+    handlers = (*logging.getLogger().handlers, logging.lastResort)
+    shown = [
+        (each, _FirstTime()) for each in handlers if each is not None and not isinstance(each, logging.FileHandler)
+    ]
+    for handler, first_time in shown:
+        handler.addFilter(first_time)
+    try:
+        yield
+    finally:
+        for handler, first_time in shown:
+            handler.removeFilter(first_time)
+
+
+class _FirstTime(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if record.levelno != logging.WARNING or text not in self._warned:
+            self._warned.add(text)
+            return True
+        return False
 
 
 def write_csv(file: IO[str], rows: Iterable[Sequence[Any]]) -> None:

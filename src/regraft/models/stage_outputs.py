@@ -131,7 +131,7 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
         return TappedBackbone(backbone, _read_by_default({name: widths[name] for name in known if name in widths}))
     for name in names:
         if name not in widths:
-            able = ", ".join(each for each in known if each in widths)
+            able = ",".join(each for each in known if each in widths)
             raise ConfigError(
                 "head.stages",
                 f"stage {name} does not give one floating tensor with a part for each input, so it can't be pooled",

@@ -38,7 +38,9 @@ def show(
     assert record.winner is not None, "a run has been trained"
     run = Run(record.folder / record.winner)
     metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
-    again = shlex.join(["regraft", "train", *map(as_typed, command)])
+    config_dir = record.command.config_dir
+    flags = [] if config_dir is None else ["--config-dir", config_dir]
+    again = shlex.join(["regraft", "train", *flags, *map(as_typed, command)])
     sentence = why(best, in_order)
     page = template("auto.html", number=number).render(
         tried=[each for each in in_order if each.score is not None],

@@ -43,7 +43,8 @@ def record_of(folder: Path) -> dict:
 
 
 def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_repeats(capsys):
-    code, out, _ = run_main([*WORDS, "trials=2"], capsys)
+    Path("mine").mkdir()
+    code, out, _ = run_main([*WORDS, "trials=2", "--config-dir", "mine"], capsys)
     assert code == 0
     (folder,) = Path("outputs").resolve().iterdir()
     record = record_of(folder)
@@ -56,8 +57,8 @@ def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_r
     page = (folder / "report.html").read_text()
     assert f"{best.metrics['test/acc']:.4f}" in page
     again = out[out.index("again: ") + len("again: ") :].splitlines()[0]
-    assert shlex.split(again)[:2] == ["regraft", "train"]
-    assert regraft.train([*shlex.split(again)[2:], "trainer.enable_progress_bar=false"]).metrics == best.metrics
+    assert shlex.split(again)[:4] == ["regraft", "train", "--config-dir", "mine"]
+    assert regraft.train([*shlex.split(again)[4:], "trainer.enable_progress_bar=false"]).metrics == best.metrics
 
     assert regraft.auto([*WORDS[1:], "trials=2", "output_dir=outputs"]) == best
     assert record_of(folder)["runs"] == record["runs"]

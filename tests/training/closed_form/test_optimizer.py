@@ -73,6 +73,18 @@ def test_one_image_of_each_class_is_fitted_without_a_figure():
     assert torch.equal(head(features).argmax(1), labels)
 
 
+def test_it_says_which_samples_have_no_figure(caplog):
+    features, labels = images(31)
+    labels[-1] = NUM_CLASSES
+    groups = torch.where(labels == 0, 99, torch.arange(31) // 2)
+    optimizer = optimizer_of(head := Standardised(12, NUM_CLASSES + 1))
+    with caplog.at_level("WARNING", "regraft"):
+        optimizer.fit(head, features, labels, WIDTHS, None)
+        assert "those of 30 of 31 samples, as each other one is the only one of its class" in caplog.text
+        optimizer.fit(head, features, labels, WIDTHS, None, groups=groups)
+        assert "those of 20 of 31 samples, as the class of each other one is in a single group" in caplog.text
+
+
 def test_class_weights_count():
     features, labels = images()
     losses = []

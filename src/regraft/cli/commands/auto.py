@@ -19,7 +19,7 @@ from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.task_choice import explained_task
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 from regraft.core.startup import Preempted, quick_imports, start_clock
-from regraft.core.text import say
+from regraft.core.text import say, warnings_shown_once
 from regraft.core.time_limit import TimeOver, time_limit
 from regraft.runs import provenance
 from regraft.runs.folder import Run
@@ -84,6 +84,7 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         raise clock.too_small()
     clock.share_done = 0.2  # while torch is imported
     with contextlib.ExitStack() as opened:
+        opened.enter_context(warnings_shown_once())  # a run is made, or tried, several times of the same data
         try:
             with time_limit(clock.budget - clock.passed() - clock.closing):
                 begun = _begun(command, config, clock, continued, opened)

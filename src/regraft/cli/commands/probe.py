@@ -26,7 +26,7 @@ from regraft.config.trust import look_beside, named_in
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
-from regraft.core.text import say
+from regraft.core.text import say, warnings_shown_once
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.tasks import task_of
@@ -54,7 +54,7 @@ def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Probes; see `regraft.probe`."""
     overrides = [*overrides, *_implied(overrides, config_dir)]
     composed = compose.compose_once("probe", overrides, config_dir)
-    with compose.as_current(composed):
+    with compose.as_current(composed), warnings_shown_once():
         run = Run(Path(composed.hydra.run.dir).resolve())
         keep_overrides(run, overrides)
         return _probe(composed, run, overrides)
@@ -73,7 +73,8 @@ def _implied(overrides: Sequence[str], config_dir: str | None) -> list[str]:
 def probe_job(composed: DictConfig) -> Run:
     """Probes with the config that Hydra composed, in Hydra's folder."""
     hydra = HydraConfig.get()
-    return _probe(composed, Run(Path(hydra.runtime.output_dir).resolve()), hydra.overrides.task)
+    with warnings_shown_once():
+        return _probe(composed, Run(Path(hydra.runtime.output_dir).resolve()), hydra.overrides.task)
 
 
 def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:

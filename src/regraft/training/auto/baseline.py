@@ -29,6 +29,7 @@ from regraft.training.auto.decisions import (
 )
 from regraft.training.auto.measure import FIRST_IMAGES, Clock, Measurement
 from regraft.training.auto.tried import Tried
+from regraft.training.closed_form.scaling import NOT_FINITE
 
 _RUNS_IN_BUILDS = 1.5
 """Times that of building the first candidate, which its first run takes without features; 1.0 to 1.2 were measured."""
@@ -114,20 +115,32 @@ class Baseline(Measurement):
         for choice in sorted(self._waiting, key=lambda each: (models.index(each.model), each.size or 0)):
             self._waiting.remove(choice)
             first = self._open(choice)
-            if first is not None:
+            if first is not None and self._is_looked_at(first):
                 break
         else:
             raise ConfigErrors(ConfigError("models", f"{each.choice.name}: {each.reason}") for each in self.tried)
+        assert first.candidate is not None, "it is open"
+        self._fit_to_time(first, first.candidate)
+        return first
+
+    def _is_looked_at(self, first: Tried) -> bool:
+        """Measures a candidate and scores it on few images; returns whether its features can be used."""
         candidate = first.candidate
         assert candidate is not None, "it is open"
         self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
         self._num_classes = candidate.num_classes
         self._all = self._order = stratified_order(candidate.strata, self._subset_seed)
         self._measure(first)
-        if self._score(first, num_measured(len(self._all), self._num_classes)):
+        try:
+            is_scored = self._score(first, num_measured(len(self._all), self._num_classes))
+        except ConfigError as error:
+            if error.key != NOT_FINITE:
+                raise
+            first.stop(error.text)
+            return False
+        if is_scored:
             self._run_at_once(first)
-        self._fit_to_time(first, candidate)
-        return first
+        return True
 
     def _is_late(self, seconds: float) -> bool:
         """Whether a first run that takes so many seconds may not be there early."""

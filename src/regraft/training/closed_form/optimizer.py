@@ -134,6 +134,11 @@ class ClosedForm(torch.optim.Optimizer):
         if self.left_out is None:
             reason = "no class is in two groups" if groups is not None else "no class has two samples"
             log.warning("Head: %s, so nothing could be chosen by leaving one out.", reason)
+        elif not known.all():
+            alone = "the class of each other one is in a single group"
+            reason = "each other one is the only one of its class" if groups is None else alone
+            message = "Head: the val/ figures are those of %d of %d samples, as %s."
+            log.warning(message, known.sum(), len(known), reason)
 
 
 def inner_head(head: nn.Module) -> nn.Module:

@@ -16,6 +16,9 @@ BATCH = 4096
 _CONSTANT = 1e-6
 """A standard deviation below this share of the mean is rounding of a constant feature."""
 
+NOT_FINITE = "head.stages"
+"""The key of the error that features are NaN or infinite, which is their backbone's fault."""
+
 
 @dataclass(frozen=True)
 class StageScaling:
@@ -82,7 +85,7 @@ def fit_scaling(features: Mapping[str, Tensor], *, clip: float = CLIP) -> StageS
 def _not_finite(stage: str, rows: Tensor) -> ConfigError:
     count = sum(int((~x.isfinite()).any(1).sum()) for x in rows.split(BATCH))
     return ConfigError(
-        "head.stages",
+        NOT_FINITE,
         f"the features of stage {stage} are NaN or infinite for {count:,} of {len(rows):,} samples",
         fix=f"Leave {stage} out of head.stages, or look at these samples and the weights of the backbone.",
     )

@@ -77,6 +77,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     module.sample_loss.weights, module.sample_loss.groups = data.sample_weights, data.group_numbers
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
+        _warn_of_seen_validation(checked.head_source, data)
     groups = optimizer_groups(config, module.backbone, module.head)
     rows = stage_rows(
         groups, body.has_parameters, strategy, config["optimizer"].get("lr", math.nan), config["trainer"]["max_epochs"]
@@ -107,6 +108,17 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
         },
         "fingerprint": data.fingerprint,
     }
+
+
+def _warn_of_seen_validation(head_source: Checkpoint, data: Any) -> None:
+    """Warns of a head that was fitted on the images that validate it now."""
+    is_same_data = head_source.fingerprint == data.fingerprint
+    if data.has_val and is_same_data and head_source.config["data"].get("refit"):
+        log.warning(
+            "The head of head_from has been fitted on all %s, those of validation included, so the val/ figures say "
+            "little about others; with data.refit=false in its run it leaves them out.",
+            data.input_spec.nouns,
+        )
 
 
 def _warn_of_random_weights(
