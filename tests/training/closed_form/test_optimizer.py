@@ -9,6 +9,7 @@ from torch.nn import functional
 from regraft.core.image_spec import ImageSpec
 from regraft.core.types import Backbone
 from regraft.models.heads import Linear, Standardised
+from regraft.training.closed_form import mix
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
 from regraft.training.optim.parameter_groups import parameter_groups
@@ -83,6 +84,13 @@ def test_it_says_which_samples_have_no_figure(caplog):
         assert "those of 30 of 31 samples, as each other one is the only one of its class" in caplog.text
         optimizer.fit(head, features, labels, WIDTHS, None, groups=groups)
         assert "those of 20 of 31 samples, as the class of each other one is in a single group" in caplog.text
+
+
+def test_it_says_that_many_samples_are_left_out_in_part(monkeypatch, caplog):
+    monkeypatch.setattr(mix, "MAX_SCORED", 20)
+    with caplog.at_level("INFO", "regraft"):
+        fitted(Standardised(12, NUM_CLASSES))
+    assert "20 of 60 samples, drawn at random, are left out in turn" in caplog.text
 
 
 def test_class_weights_count():

@@ -6,7 +6,7 @@ from regraft.training.closed_form.solvers import ridge
 from regraft.training.closed_form.spectrum import TrainingImages
 
 
-def test_beyond_the_largest_rank_the_directions_of_largest_variance_are_kept(monkeypatch):
+def test_beyond_the_largest_rank_the_directions_of_largest_variance_are_kept(monkeypatch, caplog):
     generator = torch.Generator().manual_seed(0)
     low_rank = torch.randn(60, 5, generator=generator) @ torch.randn(5, 40, generator=generator)
     features = {"stem": low_rank[:, :15], "block0": low_rank[:, 15:]}
@@ -19,13 +19,15 @@ def test_beyond_the_largest_rank_the_directions_of_largest_variance_are_kept(mon
     exact = fitted()
     monkeypatch.setattr(spectra, "MAX_RANK", 8)
     monkeypatch.setattr(spectra, "_OVERSAMPLING", 4)
-    sketched = fitted()
+    with caplog.at_level("INFO", "regraft"):
+        sketched = fitted()
+    assert "about the 8 directions of largest variance are fitted" in caplog.text
     assert len(sketched.eigenvalues) <= 8
     torch.testing.assert_close(sketched.eigenvalues[-5:], exact.eigenvalues[-5:])
     torch.testing.assert_close(ridge(sketched, 2.0).loo_scores, ridge(exact, 2.0).loo_scores, rtol=0, atol=1e-4)
 
 
-def test_batches_do_not_change_the_result(monkeypatch):
+def test_batches_do_not_change_the_result(monkeypatch, caplog):
     generator = torch.Generator().manual_seed(0)
     features = {"stem": torch.randn(50, 6, generator=generator), "block0": torch.randn(50, 9, generator=generator)}
     labels, weight = torch.arange(50) % 3, torch.rand(50, generator=generator) + 0.1

@@ -131,6 +131,8 @@ class ClosedForm(torch.optim.Optimizer):
             loss = "" if math.isnan(pick.log_loss) else f" ({self._left_out_by(pick.solver)} loss {pick.log_loss:.3f})"
             stages = ", ".join(pick.stages)
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
+        if len(known) < len(targets):
+            log.info("Head: %d of %d samples, drawn at random, are left out in turn.", len(known), len(targets))
         if self.left_out is None:
             reason = "no class is in two groups" if groups is not None else "no class has two samples"
             log.warning("Head: %s, so nothing could be chosen by leaving one out.", reason)

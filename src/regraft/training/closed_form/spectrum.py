@@ -5,6 +5,7 @@ One eigendecomposition serves all strengths: of the Gram matrix (num_images x nu
 That of a large Gram matrix is in single precision where the regularisation hides its rounding.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.training.closed_form.scaling import BATCH, StageScaling
+
+log = logging.getLogger(__name__)
 
 MAX_RANK = 4096
 """Directions at most; where images and width are both more, those of the largest variance are kept."""
@@ -254,6 +257,7 @@ class TrainingImages:
         Halko, Martinsson, Tropp: "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
         """
         width = sum(self._features[stage].shape[1] for stage in stages)
+        log.info("Head: of %d features, about the %d directions of largest variance are fitted.", width, MAX_RANK)
         size = min(MAX_RANK + _OVERSAMPLING, width)
         basis = torch.randn(width, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         for _ in range(3):
