@@ -1,6 +1,7 @@
 import contextlib
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from regraft.core.image_spec import ImageSpec
@@ -28,6 +29,21 @@ def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last, small,
     assert (backbone.training, norm.training) == (True, False)
     assert not norm._forward_hooks
     assert all(tensor.equal(before[name]) for name, tensor in backbone.state_dict().items())
+
+
+class Keeps(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        if not hasattr(self, "rows"):
+            self.rows = torch.arange(images.shape[3], device=images.device)
+        return (images + self.rows).flatten(1)
+
+
+def test_what_a_stage_keeps_of_a_pass_is_of_real_inputs(monkeypatch):
+    monkeypatch.setattr(dry_run, "_SMALL", 0)
+    backbone = Backbone({"norm": nn.BatchNorm2d(3), "last": Keeps()}, 48, ImageSpec(4))
+    dry_outputs(backbone, [], num_inputs=2)
+    dry_run.saved_bytes(backbone, ["norm"])
+    assert backbone(torch.ones(2, 3, 4, 4)).shape == (2, 48)
 
 
 def test_an_lstm_has_its_own_weights_afterwards(monkeypatch):

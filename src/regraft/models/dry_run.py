@@ -59,12 +59,16 @@ def _has_run_on_meta(backbone: Backbone, num_inputs: int) -> bool:
 
 
 def _called(backbone: Backbone, states: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    """Returns the output of a backbone with other tensors in the place of its own."""
+    """Returns the output of a backbone with other tensors in the place of its own; its attributes stay unchanged."""
+    attributes = {module: dict(vars(module)) for module in backbone.modules()}
     try:
         found: Tensor = torch.func.functional_call(backbone, dict(states), (inputs,))
         return found
     finally:
-        for module in backbone.modules():
+        for module, own in attributes.items():
+            # Without tensors that it keeps for later, on the device of these inputs.
+            vars(module).clear()
+            vars(module).update(own)
             if isinstance(module, nn.RNNBase):  # keeps a list of its weights, which has the other tensors now
                 module.to(next(module.parameters()).device)
 

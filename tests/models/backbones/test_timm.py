@@ -110,6 +110,19 @@ def test_models_that_need_help_with_tracing_are_split_exactly(name: str, size: i
         assert not torch.equal(last(features), last(features))  # its dropout follows the stage's mode
 
 
+def test_biases_of_attention_follow_the_weights() -> None:
+    made, other = (build("tiny_vit_5m_224").eval() for _ in range(2))
+    for name, parameter in other.named_parameters():
+        if "attention_biases" in name:
+            torch.nn.init.normal_(parameter)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        before, expected = made(images), other(images)
+        made.load_state_dict(other.state_dict())
+        assert torch.equal(made(images), expected)
+    assert not torch.equal(before, expected)
+
+
 def test_a_model_whose_forward_cannot_be_traced_is_one_stage_and_says_so(caplog, monkeypatch) -> None:
     monkeypatch.setattr(source, "get_notrace_functions", list)
     with caplog.at_level(logging.WARNING):

@@ -106,7 +106,15 @@ def build(
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     stages = split(_traceable(model), stages_of(model), name, get_notrace_functions())
+    for module in (module for stage in stages.values() for module in stage.modules()):
+        if hasattr(module, "attention_bias_cache"):
+            module.register_forward_hook(_forget_biases)
     return Backbone(stages, num_features(model), spec)
+
+
+def _forget_biases(module: Any, _inputs: Any, _output: Any) -> None:
+    """Empties what timm keeps of attention biases in evaluation, which would outlive the weights and the device."""
+    module.attention_bias_cache.clear()
 
 
 def _traceable(model: nn.Module) -> nn.Module:
