@@ -14,7 +14,7 @@ from regraft.training.closed_form.criteria import CRITERIA
 from regraft.training.closed_form.logistic import stratified_folds
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.solvers import discriminant, ridge
-from regraft.training.closed_form.spectrum import TrainingImages
+from regraft.training.closed_form.training_images import TrainingImages
 from training.closed_form.test_solvers import refit_discriminant, refit_ridge
 
 ALPHA = 0.7

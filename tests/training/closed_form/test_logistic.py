@@ -12,7 +12,7 @@ from regraft.training.closed_form.logistic import Logistic, stratified_folds
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.scaling import fit_scaling
 from regraft.training.closed_form.solvers import ABSENT, Solution
-from regraft.training.closed_form.spectrum import TrainingImages
+from regraft.training.closed_form.training_images import TrainingImages
 
 ALPHA = 0.3
 

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.training.closed_form import mix, spectrum
+from regraft.training.closed_form import mix, training_images
 from regraft.training.closed_form.criteria import ValueCriterion
 from regraft.training.closed_form.mix import ClosedFormHead, fit_closed_form, nested_stages
-from regraft.training.closed_form.solvers import discriminant, ridge
-from regraft.training.closed_form.spectrum import TrainingImages
+from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.temperature import fit_scale, log_loss
+from regraft.training.closed_form.training_images import TrainingImages
 
 STAGES = ("stem", "block0", "block1", "block2")
 
@@ -202,6 +202,40 @@ def test_little_regularisation_is_computed_in_double_precision(monkeypatch):
         return fit_closed_form(features, values, 1, solvers=["ridge"], make_criterion=ValueCriterion)
 
     exact = fitted()
-    monkeypatch.setattr(spectrum, "_MIN_IMAGES_FOR_SINGLE", 2)
+    monkeypatch.setattr(training_images, "_MIN_SIZE_FOR_SINGLE", 2)
     assert exact.picks[0].alpha < 1e-5
     torch.testing.assert_close(fitted().weight, exact.weight, rtol=0, atol=1e-9)
+
+
+def test_some_images_choose_the_regularisation_of_many(monkeypatch):
+    features, labels = images(90, signal=dict.fromkeys(STAGES, 0.5))
+    every = fit_closed_form(features, labels, 3)
+    monkeypatch.setattr(mix, "_NUM_CHOOSING", 40)
+
+    found = fit_closed_form(features, labels, 3)
+
+    assert found.picks != every.picks
+    training = TrainingImages(features, found.scaling, labels, 3)
+    logits = torch.zeros(90, 3).double()
+    for pick in found.picks:
+        solve = {"ridge": ridge, "discriminant": discriminant}[pick.solver]
+        scores = solve(training.spectrum(pick.stages), pick.alpha).loo_scores
+        logits += pick.share * fit_scale(scores, labels, training.weight) * scores
+    logits *= fit_scale(logits, labels, training.weight)
+    torch.testing.assert_close(found.loo_logits, logits, rtol=0, atol=1e-3)
+
+
+def test_logistic_regression_is_not_fitted_again_for_the_precision(monkeypatch):
+    monkeypatch.setattr(training_images, "_MIN_SIZE_FOR_SINGLE", 2)
+    monkeypatch.setattr(mix, "ALPHAS", (1e-4,))
+    features, labels = images(60, signal={"block2": 2.0})
+    alphas = []
+
+    class Counted(mix.Logistic):
+        def __call__(self, alpha: float) -> Solution:
+            alphas.append(alpha)
+            return super().__call__(alpha)
+
+    monkeypatch.setattr(mix, "SOLVERS", {"logistic": Counted})
+    fit_closed_form(features, labels, 3, solvers=["logistic"], stage_sets=[["block2"]])
+    assert alphas == [1e-4]

@@ -9,7 +9,7 @@ from regraft.training.closed_form.mix import ALPHAS, fit_closed_form
 from regraft.training.closed_form.platt import fit_sigmoids
 from regraft.training.closed_form.scaling import fit_scaling
 from regraft.training.closed_form.solvers import ridge
-from regraft.training.closed_form.spectrum import TrainingImages
+from regraft.training.closed_form.training_images import TrainingImages
 
 GENERATOR = torch.Generator().manual_seed(0)
 FEATURES = {"stem": torch.randn(40, 5, generator=GENERATOR), "top": torch.randn(40, 3, generator=GENERATOR)}

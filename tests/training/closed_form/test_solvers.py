@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers.closed_form import WIDTHS, identity, joined, sample
 from regraft.training.closed_form.scaling import fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
-from regraft.training.closed_form.spectrum import TrainingImages
+from regraft.training.closed_form.training_images import TrainingImages
 
 SOLVERS = {"ridge": ridge, "discriminant": discriminant}
 
@@ -131,6 +131,16 @@ def test_a_class_without_images_is_never_predicted_however_far_apart_the_others_
     assert (others @ weight.T + bias).argmax(1).max() < 10
     assert solution.loo_scores.argmax(1).max() < 10
     assert solution.loo_scores.isfinite().all()
+
+
+def test_scores_of_classes_that_are_far_apart_have_no_shift_in_common():
+    labels = torch.arange(30) % 3
+    noise = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    features = {"block0": 100 * torch.nn.functional.one_hot(labels).float(), "block1": noise}
+    images = TrainingImages(features, identity({"block0": 3, "block1": 4}), labels, 3)
+    solution = discriminant(images.spectrum(["block0", "block1"]), 0.7)
+    for scores in (solution.constant[None], solution.loo_scores):
+        assert float(scores.mean(1).abs().max()) < 1e-6 * float(solution.linear()[0].abs().max())
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from regraft.training.closed_form.platt import fit_sigmoids
 from regraft.training.closed_form.solvers import Solution
-from regraft.training.closed_form.spectrum import TrainingImages
 from regraft.training.closed_form.temperature import fit_scale, image_losses, log_loss
+from regraft.training.closed_form.training_images import TrainingImages
 
 GUARD = 2.0
 """Standard errors of the paired difference by which a head on more than the last stage has to be better than one on it.

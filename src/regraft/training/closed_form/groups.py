@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from regraft.training.closed_form.spectrum import Spectrum
+from regraft.training.closed_form.scatter import Spectrum
 
 _NUMBERS_AT_ONCE = 2**22
 """Of the groups of one size, 32 MB."""
@@ -35,14 +35,14 @@ def blocks(groups: Tensor, width: int) -> Iterator[Tensor]:
         yield from of_size.split(max(1, _NUMBERS_AT_ONCE // (size * max(size, width))))
 
 
-def ridge_errors(spectrum: Spectrum, shrunk: Tensor, errors: Tensor) -> Tensor:
+def ridge_errors(spectrum: Spectrum, alpha: float, errors: Tensor) -> Tensor:
     """Returns the errors of ridge regressions that were fitted without each image's group.
 
     Args:
-        shrunk: (rank,), 1 / (eigenvalue + alpha).
         errors: (num_scored, num_outputs), of the ridge regression of all images.
     """
     assert spectrum.groups is not None, "there are groups"
+    shrunk = 1 / (spectrum.eigenvalues + alpha)
     total, rank = spectrum.class_weight.sum(), len(shrunk)
     found = torch.empty_like(errors)
     for positions in blocks(spectrum.groups, rank):
@@ -61,7 +61,7 @@ def ridge_errors(spectrum: Spectrum, shrunk: Tensor, errors: Tensor) -> Tensor:
 
 def discriminant_distances(
     spectrum: Spectrum,
-    shrunk: Tensor,
+    alpha: float,
     in_total: Tensor,
     inner: Tensor,
     products: Tensor,
@@ -74,7 +74,6 @@ def discriminant_distances(
     classes.
 
     Args:
-        shrunk: (rank,), 1 / (eigenvalue + alpha).
         in_total: (num_scored, num_classes), products of images and class means in the metric of the total scatter,
             times the root of the classes' weights.
         inner: (num_classes, num_classes), which leads from that metric to the other one.
@@ -83,6 +82,7 @@ def discriminant_distances(
         distances: (num_scored, num_classes), with all images.
     """
     assert spectrum.groups is not None, "there are groups"
+    shrunk = 1 / (spectrum.eigenvalues + alpha)
     counts, means, rank = spectrum.class_weight, spectrum.class_means, len(shrunk)
     found = torch.empty_like(distances)
     for positions in blocks(spectrum.groups, max(rank, len(counts))):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from regraft.core.seeding import derive_seed
 from regraft.data.folds import fold_numbers
+from regraft.training.closed_form.scatter import Spectrum
 from regraft.training.closed_form.solvers import ABSENT, Solution
-from regraft.training.closed_form.spectrum import Spectrum
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from regraft.core.errors import ConfigError
 
 CLIP = 5.0
 """Standard deviations; what lies further out, mostly of images unlike the training images, is clipped to this."""
-BATCH = 4096
-"""Images converted to float64 at once."""
+BATCH = 512
+"""Images converted to float64 at once; of more, new memory takes longer than the sums."""
 _CONSTANT = 1e-6
 """A standard deviation below this share of the mean is rounding of a constant feature."""
 

@@ -13,9 +13,10 @@ from regraft.tasks import Task
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.closed_form.baselines import NUM_NEIGHBOURS, nearest_mean, nearest_neighbours, nearest_rows
 from regraft.training.closed_form.criteria import CRITERIA
-from regraft.training.closed_form.mix import MAX_SCORED, MIXED, ClosedFormHead, fit_closed_form, one_thread_for_few
+from regraft.training.closed_form.mix import MAX_SCORED, MIXED, ClosedFormHead, fit_closed_form
 from regraft.training.closed_form.optimizer import fitting_weights
 from regraft.training.closed_form.temperature import fit_scale
+from regraft.training.closed_form.threads import one_thread_for_few
 from regraft.training.from_config import build_loss
 from regraft.training.probe.features import Images, ProbeFeatures
 from regraft.training.probe.rows import BY_GROUP, FOLDS, LEAVE_ONE_OUT, HeadRow, Recipe

@@ -19,7 +19,7 @@ from regraft.models.from_config import build_head
 from regraft.tasks import task_of
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.caching.feature_policy import full_batch_optimizer, is_all, step_level_option
-from regraft.training.closed_form.mix import one_thread_for_few
+from regraft.training.closed_form.threads import one_thread_for_few
 from regraft.training.from_config import CALLBACK_OPTIONS, build_loss, optimizer_factory, scheduler_factory
 from regraft.training.probe.features import ProbeFeatures
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
