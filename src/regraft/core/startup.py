@@ -75,9 +75,14 @@ def seconds_since_start() -> float:
 class Preempted(SystemExit):
     """An exit with code 143, because a scheduler's signal `signum` asked the process to end."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, *, is_reported: bool = False) -> None:
         super().__init__(143)
         self.signum = signum
+        self.is_reported = is_reported
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the log has said how to go on; of a `Preempted`, `is_reported` says so."""
 
 
 def _exit_when_preempted() -> None:

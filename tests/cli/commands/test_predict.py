@@ -234,6 +234,19 @@ def test_features_that_the_store_has_are_read_and_the_others_added(photo_run, ph
     assert_alike("again.csv", "fresh.csv")
 
 
+def test_an_interrupted_prediction_writes_nothing_and_says_that_features_are_kept(
+    photo_run, photos, capsys, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("regraft.deployment.predict.pipeline._predict_some", stop)
+    code, _, err = run_main(["predict", f"run={photo_run.path}", "input=photos", "output=all.csv"], capsys)
+    assert code == 130
+    assert err.splitlines()[-1].startswith("Stopped. The same command goes on")
+    assert not Path("all.csv").exists()
+
+
 def test_a_changed_picture_or_a_damaged_store_is_computed_anew(photo_run, capsys):
     store = ("features.cache=on", "features.dir=store", "input=one.png")
     another_photo("one.png", seed=2)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import require_known_flags, run_app
+from regraft.cli.interrupts import saying_what_is_kept
 from regraft.cli.training_command import parse
 from regraft.config import compose
 from regraft.config.check import reference
@@ -98,7 +99,8 @@ def _fill(
         config = on_one_device(config, place)
         keys = [key_of(word) or word for word in words]
         job = plan(config, Run(folder.resolve()), keys, reference=partial(reference, HydraConfig.get()))
-        with fill_progress.shown(share, has_bar=not is_job) if is_shown else nullcontext(_show_nothing) as show:
+        shown = fill_progress.shown(share, has_bar=not is_job) if is_shown else nullcontext(_show_nothing)
+        with saying_what_is_kept(), shown as show:
             filled = fill_store(job, share, show)
     training = ["regraft", "train", *(word for word in words if key_of(word) != "fill.share")]
     if config_dir is not None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import ListConfig
 
 from regraft.cli.command import RUN_REFERENCE, Command
+from regraft.cli.interrupts import saying_what_is_kept
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import named_in
 from regraft.core.console import Console
@@ -111,7 +112,8 @@ def _predict(config: dict[str, Any]) -> None:
         is_shown=console.is_terminal, title="Predicting", console=console, nouns=model.input_spec.nouns
     )
     summary = PredictionSummary()
-    with _writer(output, layout_of(model, top_k)) as write, progress(found.num) as count:
+    kept = nullcontext() if lookup is None else saying_what_is_kept()
+    with kept, _writer(output, layout_of(model, top_k)) as write, progress(found.num) as count:
         try:
             for batch in predict_batches(model, found.inputs, lookup=lookup, **options):
                 write(batch)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from regraft.cli.command import Command
 from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
+from regraft.cli.interrupts import saying_what_is_kept
 from regraft.cli.training_command import split_flags
 from regraft.config import compose
 from regraft.config.groups import own_keys
@@ -103,7 +104,8 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     device = prepared_device(of_probe)
     pl.seed_everything(of_probe["seed"], workers=True, verbose=False)
     progress = image_progress_bar(is_shown=of_probe["trainer"]["enable_progress_bar"])
-    found = compare_heads(of_probe, configs, closed_forms, device, progress)
+    with saying_what_is_kept():
+        found = compare_heads(of_probe, configs, closed_forms, device, progress)
     if found.trained:
         heads_table.write_grid(
             run.path / _TABLE,

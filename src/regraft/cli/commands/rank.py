@@ -5,6 +5,7 @@ from typing import Any
 
 from regraft.cli.candidates import choices, compose_command, reasons
 from regraft.cli.command import Command
+from regraft.cli.interrupts import saying_what_is_kept
 from regraft.cli.training_command import parse
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.task_choice import explained_task
@@ -47,7 +48,8 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
     for choice in choices(config, overrides, config_dir, spec):
         progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name, nouns=spec.nouns)
         try:
-            found.append(measured(choice.model, Candidate(choice.composed(), data, device, progress)))
+            with saying_what_is_kept():
+                found.append(measured(choice.model, Candidate(choice.composed(), data, device, progress)))
         except MISTAKES as error:
             errors[choice] = mistakes_in(error)
     if not found:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.console import ProgressBar, image_progress_bar
-from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.core.startup import Interrupted, Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.features.share import Share
 from regraft.runs import provenance
 from regraft.runs.folder import Run
@@ -264,7 +264,7 @@ def _run_lightning(
             # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
             raise SystemExit(0) from None
         if stopped.exit_code == 130:
-            raise KeyboardInterrupt from None
-        raise Preempted(stopped.signum) from None
+            raise Interrupted from None
+        raise Preempted(stopped.signum, is_reported=True) from None
     finally:
         module.teardown("fit")  # which Lightning leaves out where training failed

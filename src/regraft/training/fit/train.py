@@ -13,10 +13,11 @@ from regraft.config.trust import require_known_targets
 from regraft.core import launcher, slurm
 from regraft.core.atomic import read_json
 from regraft.core.errors import ConfigError
-from regraft.core.startup import Preempted
+from regraft.core.startup import Interrupted, Preempted
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.runs.provenance import Session
+from regraft.runs.resuming import resume_command
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training.fit import multi_process
 from regraft.training.fit.group import naming_the_lost
@@ -91,6 +92,8 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             with matmul_precision(config), naming_the_lost(job.group, run), waiting:
                 _train_and_test(job, session, display, recorder)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | Preempted) and is_first_process():
+            _say_how_to_go_on(run, error)
         if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
             if job.group is not None:
                 job.group.requeue()
@@ -102,6 +105,19 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     finally:
         if is_first_process():
             provenance.end_session(run, session, time.perf_counter() - started)
+
+
+def _say_how_to_go_on(run: Run, error: KeyboardInterrupt | Preempted) -> None:
+    """Says so of a run that was stopped before or after its steps; one that was stopped at a step has said it."""
+    if isinstance(error, Interrupted) or (isinstance(error, Preempted) and error.is_reported):
+        return
+    log.info(
+        "Stopped by %s. %s",
+        signal.Signals(error.signum if isinstance(error, Preempted) else signal.SIGINT).name,
+        f"To resume: {resume_command(run)}"
+        if run.can_resume
+        else "No step has been saved: the same command starts again, and reads the features that have been stored.",
+    )
 
 
 def _ready(job: TrainingJob) -> TrainingJob:
