@@ -6,6 +6,7 @@ import yaml
 from regraft.config.check import jobs_of
 from regraft.config.compose import compose_once, plain
 from regraft.config.hydra_messages import BrokenReferenceError, mistakes_in
+from regraft.config.quoting import readable
 from regraft.core.errors import ConfigErrors, UnknownNameError
 
 
@@ -24,15 +25,21 @@ def test_missing_choice():
 
 
 @pytest.mark.parametrize(
-    ("name", "use"), [("labels.csv", "data=table data.path="), ("photos", "data=folder data.root=")]
+    ("name", "use"),
+    [
+        ("labels.csv", "use data=table data.path={}."),
+        ("photos", "use data=folder data.root={}."),
+        ("my photos", "use data=folder 'data.root={}'."),
+        ("photo.jpg", "It is a single file: data of your own is a folder"),
+    ],
 )
 def test_a_path_in_place_of_a_choice_says_which_choice_takes_it(tmp_path, name, use):
     path = tmp_path / name
-    path.mkdir() if name == "photos" else path.touch()
-    error = mistake(f"data={path}")
+    path.touch() if "." in name else path.mkdir()
+    error = mistake(*readable([f"data={path}"]))
     assert (error.key, error.got) == ("data", str(path))
-    assert f"use {use}{path}." in str(error)
-    path.rmdir() if name == "photos" else path.unlink()
+    assert use.format(path) in str(error)
+    path.unlink() if "." in name else path.rmdir()
     assert str(mistake(f"data={path}")).startswith("data: unknown choice")
 
 

@@ -1,6 +1,8 @@
+import shlex
+
 import pytest
 
-from regraft.config.quoting import as_typed, readable, repeated, trusting
+from regraft.config.quoting import as_typed, for_shell, parsed, readable, repeated, trusting
 from regraft.config.trust import named_in
 
 
@@ -82,3 +84,11 @@ def test_what_is_trusted_is_read_back_as_it_was():
 )
 def test_an_override_is_shown_without_quotes_that_nobody_types(override, expected):
     assert as_typed(override) == expected
+
+
+@pytest.mark.parametrize("name", ["photos", "my photos", "it's", "a=b", "old (2)", 'an "x"', "a, b"])
+def test_what_is_typed_into_a_shell_is_read_back_as_it_was(name, tmp_path):
+    path = tmp_path / name
+    path.mkdir()
+    (word,) = readable(shlex.split(for_shell("data.root", path)))
+    assert parsed(word).value() == str(path)

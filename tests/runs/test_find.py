@@ -133,7 +133,7 @@ def test_last_is_the_last_with_a_checkpoint(needs_checkpoint, runs):
 
 
 def test_a_checkpoints_file_is_no_run(runs):
-    with pytest.raises(ValueError, match="give a run's folder, or the file with ckpt_path="):
+    with pytest.raises(ValueError, match="Give a run's folder, or the file with ckpt_path="):
         find_run(str(runs["old"].last_ckpt), "outputs")
 
 

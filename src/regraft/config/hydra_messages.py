@@ -18,7 +18,7 @@ from omegaconf.errors import (
 
 from regraft.config.groups import chosen_already, group_choices, group_names
 from regraft.config.meant import choices_meant, keys_meant, keys_of_command_meant
-from regraft.config.quoting import key_of
+from regraft.config.quoting import for_shell, key_of
 from regraft.core.errors import ConfigError, UnknownNameError, errors_in
 
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -31,6 +31,7 @@ _CHOSEN_TWICE = re.compile(r"^(?:Multiple values for )?([\w/]+)(?: appears more 
 _MERGED_OVERRIDE = re.compile(r"^Error merging override (\S+)")
 _NO_SUCH_KEY = re.compile(r"^Could not (?:override '([^']+)'|delete from config\. '([^']+)' does not exist)")
 _LAST_COMMA = re.compile(r",\s*[\]}]?\s*$")
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _LAUNCHERS = (
     "basic; joblib, submitit_local, submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', "
     "'regraft[submitit]' or 'regraft[ray]'"
@@ -105,8 +106,16 @@ def _mistake(error: Exception) -> ConfigError:
 def _for_own_data(path: str) -> str | None:
     """Returns how to train on somebody's folder or table; None if there is nothing at the path."""
     found = Path(path).expanduser()
-    key = "data=folder data.root" if found.is_dir() else "data=table data.path"
-    return f"For data of your own use {key}={path}." if found.exists() else None
+    if not found.exists():
+        return None
+    if found.is_dir():
+        return f"For data of your own use data=folder {for_shell('data.root', path)}."
+    if found.suffix.lower() in _TABLES:
+        return f"For data of your own use data=table {for_shell('data.path', path)}."
+    return (
+        "It is a single file: data of your own is a folder with a subfolder for each class, data=folder "
+        "data.root=FOLDER, or a table of files and labels, data=table data.path=TABLE."
+    )
 
 
 def _no_choice(group: str, choice: str) -> ConfigError:

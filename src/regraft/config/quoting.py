@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,11 @@ def quoted(path: str | Path) -> str:
     """Returns a path, or another text, as a value that Hydra reads unchanged."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def for_shell(key: str, value: object) -> str:
+    """Returns an override as it is typed into a shell; `readable` adds the quotes that Hydra needs."""
+    return shlex.quote(f"{key}={value}")
 
 
 def text_of(value: Any, *, is_inside: bool = False) -> str:

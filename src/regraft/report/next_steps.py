@@ -8,7 +8,7 @@ from typing import Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.config.given import sections_given
-from regraft.config.quoting import trusting
+from regraft.config.quoting import for_shell, trusting
 from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
 from regraft.sweeps.objectives import kept_row
@@ -58,7 +58,7 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
 
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     """Returns the commands that a finished run is used with; none that needs an object, which only Python can give."""
-    reference = f"run={shlex.quote(_shown(run.path))}"
+    reference = for_shell("run", _shown(run.path))
     if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
         return []
     config = run.readable_config

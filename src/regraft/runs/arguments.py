@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from regraft.config.fitting import IN_STEPS, was_fitted_in_closed_form
-from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.quoting import for_shell, key_of, quoted, value_of
 from regraft.core import launcher, slurm
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.find import find_run, require_no_other_run, run_of_job
@@ -86,8 +86,8 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
     if not found.can_resume:
         raise MissingFileError(
             "run",
-            f"{found.path} has no checkpoints/last.ckpt to resume from; regraft train ckpt_path="
-            f"{found.best_ckpt} starts a new run from its best one.",
+            f"{found.path} has no checkpoints/last.ckpt to resume from; regraft train "
+            f"{for_shell('ckpt_path', found.best_ckpt)} starts a new run from its best one.",
         )
     return [f"ckpt_path={quoted(found.path)}", *without_reference(arguments)]
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from regraft.config.fitting import IN_STEPS
+from regraft.config.quoting import for_shell
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.runs.searches import find_search, winner_of
@@ -34,7 +35,8 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     if reference and is_run(path):
         run = Run(path.resolve())
     elif reference and path.is_file():
-        raise ConfigError("run", f"{reference} is a file; give a run's folder, or the file with ckpt_path={reference}.")
+        fix = f"Give a run's folder, or the file with {for_shell('ckpt_path', reference)}."
+        raise ConfigError("run", f"{reference} is a file", fix=fix)
     elif (search := find_search(reference, output_dir)) is not None:
         require_no_other_run(reference, "a search", search, output_dir)
         run = winner_of(search)

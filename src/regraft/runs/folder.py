@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from regraft.config import safe_yaml
+from regraft.config.quoting import for_shell
 from regraft.core.atomic import load_json, read_json, read_text, write_atomically, write_json
 from regraft.core.errors import ConfigError, MissingFileError
 
@@ -269,7 +270,8 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         if candidate.is_file():
             return candidate
     if run.readable_config:
-        again = f"regraft train with what is in {path / '.hydra' / 'overrides.yaml'}, and hydra.run.dir={path}"
+        given, place = path / ".hydra" / "overrides.yaml", for_shell("hydra.run.dir", path)
         reason = f"{path} has no checkpoint: the run hasn't written one"
-        raise MissingFileError(key, reason, fix=f"If it was killed, start it again in its folder: {again}.")
+        fix = f"If it was killed, start it again in its folder: regraft train with what is in {given}, and {place}."
+        raise MissingFileError(key, reason, fix=fix)
     raise MissingFileError(key, f"{path} has no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; it isn't a run.")

@@ -288,7 +288,7 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
         return False
     lengthened = reached[-1] if reached else "max_epochs"
     longer = results[_LIMITS[lengthened]] + (10 if lengthened == "max_epochs" else results["num_steps"])
-    fix = f" To lengthen it: regraft resume run={run.path} trainer.{lengthened}={longer}"
+    fix = f" To lengthen it: {resume_command(run)} trainer.{lengthened}={longer}"
     log.info(
         "%s has finished (epochs: %d, steps: %d); nothing is left to do.%s",
         *(run.path, results["num_epochs"], results["num_steps"], "" if was_fitted_in_closed_form(config) else fix),

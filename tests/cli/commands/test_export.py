@@ -204,6 +204,9 @@ def test_an_unfinished_run_is_refused(run):
     recorder.end("stopped", "Ctrl-C")
     with pytest.raises(ValueError, match=r"hasn't finished \(it is stopped\). Resume it: regraft resume run="):
         regraft.export([f"run={run.path}", "format=safetensors"])
+    moved = run.path.rename(run.path.parent / "my run")
+    with pytest.raises(ValueError, match=r"regraft resume 'run=.*my run'; 'ckpt_path=.*my run/checkpoints/last.ckpt'"):
+        regraft.export([f"run={moved}", "format=safetensors"])
 
 
 def test_onnx_that_isnt_installed_is_named_with_the_extra(run, monkeypatch):

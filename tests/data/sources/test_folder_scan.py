@@ -228,6 +228,8 @@ def test_the_folder_that_holds_the_splits_is_named(tmp_path: Path) -> None:
     (error,) = made(tmp_path, "flowers/train/cat flowers/test/cat").errors
 
     assert error.sentence.endswith(f"in which there are test, train. Use data.root={tmp_path}/flowers.")
+    (error,) = made(tmp_path / "my photos", "flowers/train/cat flowers/test/cat").errors
+    assert error.sentence.endswith(f"Use 'data.root={tmp_path}/my photos/flowers'.")
 
 
 @pytest.mark.parametrize(

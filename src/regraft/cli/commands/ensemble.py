@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
 from regraft.cli.completion import run_references
+from regraft.config.quoting import for_shell
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError
 from regraft.core.text import say
@@ -25,7 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     made = ensemble_once(arguments)
     what = "networks" if made.config.get("ensemble_of_networks") else "heads"
     say(f"run: {made.path}, the mean of {len(made.results['members'])} {what}")
-    say(f"  regraft predict run={made.path} input=PATH\n  regraft serve run={made.path}")
+    reference = for_shell("run", made.path)
+    say(f"  regraft predict {reference} input=PATH\n  regraft serve {reference}")
 
 
 def ensemble_once(arguments: Sequence[str]) -> "Run":

@@ -23,7 +23,7 @@ from regraft.runs import provenance
 from regraft.runs.arguments import output_dir, reference_in, with_keys_of_the_run, without_reference
 from regraft.runs.find import find_run
 from regraft.runs.folder import Run, find_checkpoint
-from regraft.runs.resuming import WHERE_THINGS_LIE, continued
+from regraft.runs.resuming import WHERE_THINGS_LIE, continued, resume_command
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
         raise ConfigError(
             "run",
             f"{source.path} hasn't finished, so there is nothing to compare with",
-            fix=f"Resume it: regraft resume run={source.path}.",
+            fix=f"Resume it: {resume_command(source)}.",
         )
     kept = without_reference(arguments)
     return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept, source)]

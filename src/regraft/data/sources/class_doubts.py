@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 
+from regraft.config.quoting import for_shell
 from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of, readable
 from regraft.data.sources import layout
@@ -54,11 +55,12 @@ def _only_one(tree: Tree, name: str, below: set[str]) -> Iterator[Finding]:
         below = {path.partition(os.sep)[2] for path in below}
     if "" not in heads:
         sentence = f"{tree.root} holds nothing but {folder}, in which there are {listed(sorted(heads))}. "
-        yield Finding("splits_below", "error", f"{sentence}Use data.root={tree.root / folder}.", items_of([name]))
+        fix = f"Use {for_shell('data.root', tree.root / folder)}."
+        yield Finding("splits_below", "error", sentence + fix, items_of([name]))
     elif tables := tables_in(tree.root):
-        place = readable(str(tree.root / tables[0]))
+        place = for_shell("data.path", readable(str(tree.root / tables[0])))
         sentence = f"{tree.root} holds a single folder of {tree.kind.noun}s, {name}, and {listed(tables)}. "
-        fix = f"If the labels are in the table: data={tree.kind.table} data.path={place}."
+        fix = f"If the labels are in the table: data={tree.kind.table} {place}."
         yield Finding("table_beside", "error", sentence + fix, items_of([name]))
 
 
@@ -77,6 +79,6 @@ def _copies(tree: Tree, below: Mapping[str, set[str]]) -> Iterator[Finding]:
         unlabelled = listed(sorted(heads.keys() - set(rest)))
         sentence = (
             f"{tree.root} has {rest[0]}, in which there are {listed(sorted(heads[rest[0]]))}, and {unlabelled}. Use "
-            f"data.root={tree.root / rest[0]}, or {ALL_ARE_CLASSES}."
+            f"{for_shell('data.root', tree.root / rest[0])}, or {ALL_ARE_CLASSES}."
         )
         yield Finding("unlabelled_beside", "error", sentence, items_of(rest))

@@ -1,6 +1,7 @@
 """What all folders of classes share: one subfolder a class, with or without folders for the splits."""
 
 import logging
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -103,7 +104,7 @@ class ClassFolders(ABC):
 
     @property
     def _check(self) -> str:
-        return f"regraft data check data={self.name} data.root={self._root}"
+        return shlex.join(["regraft", "data", "check", f"data={self.name}", f"data.root={self._root}"])
 
     def splits(self) -> "Splits":
         """Returns the splits that the folders define. New files are read once, to check them.

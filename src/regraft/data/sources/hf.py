@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -97,7 +98,8 @@ class HFSource(LabelledTable):
 
     @property
     def _check(self) -> str:
-        return f"regraft data check data=hf data.{'path' if self._local else 'name'}={self._path}"
+        place = f"data.{'path' if self._local else 'name'}={self._path}"
+        return shlex.join(["regraft", "data", "check", "data=hf", place])
 
     @property
     def _inputs(self) -> RowInputs:

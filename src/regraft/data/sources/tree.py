@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from regraft.config.quoting import for_shell
 from regraft.core.errors import MissingFileError, listed
 from regraft.data.findings import Finding, Item, counted, items_of, readable
 from regraft.data.images.file_reading.kinds import NUM_BYTES, counted_kinds
@@ -189,7 +190,8 @@ def _held_instead(folder: Path, kind: FileKind) -> str:
     if archives:
         return f" Unpack {listed(archives)}."
     if tables := tables_in(folder):
-        return f" Or use the table there: data={kind.table} data.path={readable(str(folder / tables[0]))}."
+        place = for_shell("data.path", readable(str(folder / tables[0])))
+        return f" Or use the table there: data={kind.table} {place}."
     files = [name for name in names if name.rpartition(".")[2].lower() in kind.extensions]
     starts = Counter(found[0].lower() for name in files if (found := _START.match(name)))
     if 1 < len(starts) <= len(files) / 4:
@@ -203,7 +205,7 @@ def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:
     sentence = (
         f"{split} has classes that train doesn't have. Only in {split}: {listed(unknown)}. Only in train: "
         f"{listed(only_train)}. Rename them, add them to train, or name the other splits alone, as in "
-        f"data.splits.train={tree.folders['train']}."
+        f"{for_shell('data.splits.train', tree.folders['train'])}."
     )
     return Finding("class_sets", "error", sentence, tuple(Item((name,), "missing from train") for name in unknown))
 
@@ -211,7 +213,8 @@ def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:
 def refuse_file(root: Path) -> None:
     """Raises FileNotFoundError if the root is a file, such as an archive that wasn't unpacked."""
     if root.is_file():
-        table = f"; a table of files and labels is data=table data.path={root}" if root.suffix in SUFFIXES else ""
+        use = f"data=table {for_shell('data.path', root)}"
+        table = f"; a table of files and labels is {use}" if root.suffix in SUFFIXES else ""
         raise MissingFileError("data.root", f"got {root}, which is a file. Use data.root=PATH of a folder{table}.")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regraft.config.quoting import for_shell
 from regraft.core.errors import ConfigError, MissingFileError, listed, require
 from regraft.core.remote import fetched, is_remote
 from regraft.data.findings import readable
@@ -68,7 +69,7 @@ def _in_folder(folder: Path) -> dict[Path, str | None]:
     if not tables:
         raise MissingFileError("data.path", f"there is no table in {where}", allowed=f"tables: {', '.join(SUFFIXES)}")
     names = listed(readable(path.name) for path in tables)
-    fix = f"Name it, as in data.path={where}/{readable(tables[0].name)}."
+    fix = f"Name it, as in {for_shell('data.path', f'{where}/{readable(tables[0].name)}')}."
     raise ConfigError("data.path", f"{where} holds several tables: {names}", fix=fix)
 
 

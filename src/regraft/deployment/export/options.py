@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from regraft.config.quoting import for_shell
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 from regraft.deployment.export.output_path import require_free
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run, find_checkpoint, run_of
+from regraft.runs.resuming import resume_command
 
 Format = Literal["safetensors", "onnx", "torch_export", "hf"]
 FORMATS = ("safetensors", "onnx", "torch_export", "hf")
@@ -91,12 +93,13 @@ def exportable(path: Path) -> tuple[Path, Run | None]:
     run = run_of(path)
     if not path.is_dir() or run is None:
         return find_checkpoint(path, prefer="best"), run
-    last = f"; ckpt_path={run.last_ckpt} exports what it has so far" if run.last_ckpt.is_file() else ""
+    last = for_shell("ckpt_path", run.last_ckpt) if run.last_ckpt.is_file() else None
     if not run.is_finished:
         status = run_state.read(run).status
-        fix = f"Resume it: regraft resume run={run.path}{last}."
+        so_far = f"; {last} exports what it has so far" if last else ""
+        fix = f"Resume it: {resume_command(run)}{so_far}."
         raise ConfigError("run", f"{run.path} hasn't finished (it is {status})", fix=fix)
     if not run.best_ckpt.is_file():
-        where = f"Export its last one with ckpt_path={run.last_ckpt}." if last else "It kept no checkpoint."
+        where = f"Export its last one with {last}." if last else "It kept no checkpoint."
         raise MissingFileError("run", f"{run.path} has no best checkpoint, checkpoints/best.ckpt", fix=where)
     return run.best_ckpt, run

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def _of_list(path: Path) -> Inputs:
         raise ConfigError(
             "input",
             f"the paths in {shown} are relative to its own folder, where there is no {missing}; there is one here",
-            fix=f"Use input=- < {shown} to read them from here.",
+            fix=f"Use input=- < {shlex.quote(shown)} to read them from here.",
         )
     return _inputs(images)
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ def _warned(lacking: str, run: Run) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.warning("There is %s: %s: %s. regraft report run=%s", lacking, type(error).__name__, error, run.path)
+        again = shlex.join(["regraft", "report", f"run={run.path}"])
+        log.warning("There is %s: %s: %s. To try again: %s", lacking, type(error).__name__, error, again)
 
 
 def trackers_of(loggers: list[Any]) -> list[Any]:
