@@ -178,6 +178,21 @@ def test_auto_says_why_it_stores_nothing(caplog):
     assert "Features aren't stored: the augmentation draws again" in caplog.text
 
 
+def test_who_trains_every_stage_isnt_told_of_features(caplog):
+    with caplog.at_level("INFO"):
+        train("freezing=none", "trainer.max_epochs=1")
+    assert "Features" not in caplog.text
+
+
+def test_copies_of_few_images_say_nothing_of_the_time_that_many_would_take(train_grafted):
+    for path in list(Path("photos").glob("*/*.png")):
+        for number in range(5):
+            shutil.copy(path, path.with_stem(f"{path.stem}-{number}"))
+    run = train_grafted("features.cache=on")
+    assert num_computed(run) == NUM_PHOTOS
+    assert run.results["features"]["seconds_saved"] is None
+
+
 @pytest.mark.slow
 def test_views_are_shared_by_seeds_and_named(caplog):
     views = ["data=digits", "data.fraction=0.1", "data.subset_seed=0", "augment=basic", "features.views=3"]

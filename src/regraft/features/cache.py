@@ -32,6 +32,8 @@ _CODE = (
     *("core/pooling.py", "features/batchnorm_folding.py"),
     *("features/extractor.py", "features/record.py", "features/same_padding.py"),
 )
+_FEWEST_TIMED = 64
+"""Of fewer inputs, such as a few that are there many times, the first batch's overhead takes most of the time."""
 _SHARE_OF_STORE = 0.1
 """Most of the store that pooled outputs may take that a run doesn't read."""
 
@@ -142,8 +144,10 @@ class FeatureCache:
         shape, stage = "x".join(map(str, layout.shape)), list(self._stages)[depth - 1]
         if not layout.pooled:
             return f"the output of {stage} ({shape}, {self.settings.dtype})"
-        num, width = len(layout.pooled), f"{layout.width:,} numbers each, {self.settings.dtype}"
-        return f"the output of {stage} ({shape}) and the pooled outputs of {num} stage{'s' * (num > 1)} ({width})"
+        num = len(layout.pooled)
+        stages = f"the pooled outputs of {num} stage{'s' * (num > 1)}"
+        size = f"{layout.width:,} numbers for each {self._spec.kind}, {self.settings.dtype}"
+        return f"the output of {stage} ({shape}) and {stages} ({size})"
 
     def release(self) -> None:
         """Frees the copies of the stages on the device."""
@@ -192,12 +196,13 @@ class FeatureCache:
         return FeatureTable(depth, gather, self.costs.feature_shapes[depth], indices, targets)
 
     def seconds_per_flop(self, views: Sequence[InputView], depths: Sequence[int]) -> float | None:
-        """Returns the time per operation of the slowest depth; None if it isn't known.
+        """Returns the time per operation of the slowest depth; None if it isn't known, or from few inputs only.
 
         Features computed from shallower ones took less time than from pixels.
         """
         entries = [(depth, self.stored(views[0], depth).entry) for depth in depths]
-        known = [(entry.seconds_per_input, self.costs.up_to(depth)) for depth, entry in entries]
+        timed = [(depth, entry) for depth, entry in entries if entry.num_inputs >= _FEWEST_TIMED]
+        known = [(entry.seconds_per_input, self.costs.up_to(depth)) for depth, entry in timed]
         return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
 
     def _entries(self, view: InputView, depths: Sequence[int]) -> list[FeatureEntry]:

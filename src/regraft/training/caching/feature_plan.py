@@ -177,7 +177,9 @@ def feature_plan(
     if is_filled:
         raise ConfigError("fill", f"a training with these settings stores no features: {reason}")
     if settings.cache == "auto":
-        log.info("Features aren't stored: %s", reason)
+        # Whoever trains the first stage hasn't asked for what frozen stages would allow.
+        level = logging.INFO if frozen_depth(phases[0][1], names) else logging.DEBUG
+        log.log(level, "Features aren't stored: %s", reason)
     return None
 
 

@@ -39,7 +39,7 @@ def store_pixels(
         return
     reason = None if is_required else _drawback(config, plan, start_epoch)
     if reason is not None:
-        log.info("Decoded images aren't stored: %s", reason)
+        log.debug("Decoded images aren't stored: %s", reason)
         read_stored_pixels(config, images, list(images.sizes), progress)
         return
     try:

@@ -102,17 +102,12 @@ def _log(plan: FeaturePlan, summary: Mapping[str, Any]) -> None:
             "Features: %s of each training image; each epoch draws one.",
             "the image and its mirror image" if exactly else f"{num_views} augmented views, drawn once,",
         )
-    rate = (
-        f", {summary['num_computed'] / summary['seconds']:.0f} {plan.images.input_spec.nouns}/s"
-        if summary["num_computed"]
-        else ""
-    )
+    num, seconds = summary["num_computed"], summary["seconds"]
     log.info(
-        "Features: %s: %s computed (%.1f s%s), %s reused; kept in %s.",
+        "Features: %s: %s computed%s, %s reused; kept in %s.",
         "; ".join(map(plan.frozen.description, plan.depths)),
-        f"{summary['num_computed']:,}",
-        summary["seconds"],
-        rate,
+        f"{num:,}",
+        f" ({seconds:.1f} s, {num / seconds:.0f} {plan.images.input_spec.nouns}/s)" if num else "",
         f"{summary['num_reused']:,}",
         plan.frozen.store.location,
     )

@@ -201,7 +201,7 @@ def _settle_process(trainer: Any) -> None:
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
     if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
-        log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
+        log.debug("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
 
 
 def _feature_plan(
