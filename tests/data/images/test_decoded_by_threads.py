@@ -1,5 +1,7 @@
 """Files that several threads decode: the same images as by one, and the same errors."""
 
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 
 from regraft.core.image_spec import ImageSpec
-from regraft.data.images import decoded_by_threads
+from regraft.data.images import decoded_by_threads, decoding
 from regraft.data.images.decoded_by_threads import DecodedByThreads
 from regraft.data.images.decoded_images import DecodedFiles
 from regraft.data.images.samples import FileImages
@@ -46,9 +48,9 @@ def test_warnings_of_pillow_are_left_out_whichever_thread_restores_the_filters(f
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     decode = DecodedByThreads._decode
 
-    def warned(self, index):
+    def warned(self, index, *given):
         warnings.warn_explicit("odd metadata", UserWarning, "Image.py", 1, module="PIL.Image")
-        return decode(self, index)
+        return decode(self, index, *given)
 
     monkeypatch.setattr(DecodedByThreads, "_decode", warned)
     assert len(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))) == 9
@@ -66,3 +68,23 @@ def test_a_file_that_is_gone_is_named(files, monkeypatch):
     files.path(0).unlink()
     with pytest.raises(ValueError, match=r"can't read .*0\.png"):
         DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))
+
+
+@pytest.mark.parametrize(("num_pixels", "most"), [(10, 1), (2 * 19 * 20, 3)])
+def test_threads_wait_for_memory(num_pixels, most, files, monkeypatch):
+    """Of 220 to 380 pixels three fit into 760; one with more than all of them is decoded alone."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
+    monkeypatch.setattr(decoded_by_threads, "memory_bytes", lambda device: num_pixels * 24 * 8)
+    expected = DecodedFiles(files, SPEC, augment=None).read(np.arange(9))
+    convert, now, held = decoding.pixels_of, threading.Semaphore(9), []
+
+    def slowly(*given):
+        now.acquire()
+        held.append(9 - now._value)
+        time.sleep(0.01)
+        now.release()
+        return convert(*given)
+
+    monkeypatch.setattr(decoding, "pixels_of", slowly)
+    assert torch.equal(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9)), expected)
+    assert max(held) <= most

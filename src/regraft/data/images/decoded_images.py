@@ -4,7 +4,7 @@ For random resized crops that is the whole image, otherwise the evaluation view.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -47,16 +47,18 @@ class DecodedFiles:
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
         """Returns decoded images; raises ValueError if a file can't be decoded, or has changed."""
+        if self.is_whole:
+            return map(self._decode, indices.tolist())  # a batch of whole photos may not fit into memory
+        return torch.stack([self._view(index) for index in indices.tolist()])
+
+    def _view(self, index: int, before: Callable[[int], None] | None = None) -> Tensor:
         from regraft.data.images.transforms.image import eval_view_of_file
 
-        decoded = map(self._decode, indices.tolist())
-        if self.is_whole:
-            return decoded  # a batch of whole photos may not fit into memory
-        return torch.stack([eval_view_of_file(image, self.spec) for image in decoded])
+        return eval_view_of_file(self._decode(index, before), self.spec)
 
-    def _decode(self, index: int) -> Tensor:
+    def _decode(self, index: int, before: Callable[[int], None] | None = None) -> Tensor:
         expected_hash = None if self._hashes is None else self._hashes[index].tobytes()
-        return decode_image(self.images.path(index), self.spec.pixel_format, expected_hash, self.least_side)
+        return decode_image(self.images.path(index), self.spec.pixel_format, expected_hash, self.least_side, before)
 
 
 def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Decoding of image files: any format that Pillow can decode, upright, with 8 bits per channel."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,11 @@ _RGB = PixelFormat()
 
 
 def decode_image(
-    path: ImagePath, pixel_format: PixelFormat = _RGB, expected_hash: bytes | None = None, least_side: int | None = None
+    path: ImagePath,
+    pixel_format: PixelFormat = _RGB,
+    expected_hash: bytes | None = None,
+    least_side: int | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Returns the image in a file, upright, (num_channels, height, width), uint8; of an animation, the first frame.
 
@@ -35,6 +39,7 @@ def decode_image(
         expected_hash: `content_hash` that the file must have; None to skip the check.
         least_side: pixels that the shorter side needs; a JPEG of 3 megapixels or more is decoded at a half, a quarter
             or an eighth of its size if that leaves at least twice as many. None for full size.
+        before: called with the number of pixels, before they are decoded.
 
     Raises:
         ValueError: the file can't be read or decoded, has more pixels than Pillow considers safe, takes too long to
@@ -45,7 +50,10 @@ def decode_image(
     if expected_hash is not None and content_hash(content) != expected_hash:
         raise ConfigError("data.root", f"{path} has changed since this run began. Start again.")
     with _explained(path, content[:NUM_BYTES]), open_bounded(content) as image:
-        return pixels_of(drafted(image, least_side), pixel_format)
+        drafted(image, least_side)
+        if before is not None:
+            before(image.width * image.height)
+        return pixels_of(image, pixel_format)
 
 
 def pixels_of(image: Image.Image, pixel_format: PixelFormat, layout: StoredLayout | None = None) -> Tensor:

@@ -16,9 +16,9 @@ from regraft.core.image_spec import ImageSpec
 from regraft.core.seeding import derive_seed, uniform
 from regraft.core.types import BatchKey
 from regraft.data.images.dataset import BatchDataset
-from regraft.data.images.decoded_images import Decoded, DecodedFiles, by_index
+from regraft.data.images.decoded_images import Decoded
 from regraft.data.images.decoding import image_libraries
-from regraft.data.images.samples import ArrayImages, FileImages
+from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import flips_of
 from regraft.data.images.transforms.mixing import normalise
@@ -44,6 +44,7 @@ class ImageView:
         spec: of the backbone, mean and std included.
         view: number of the augmented view. Its random numbers depend on it, on `seed` and on the content of an image.
         num_workers: loader processes.
+        decoded: what the images of files are read from; None for images in memory.
     """
 
     part: Part
@@ -57,9 +58,7 @@ class ImageView:
 
     def __post_init__(self) -> None:
         assert self.augment is None or not self.augment.is_mixing, "a mixed image isn't a function of one image"
-        if self.decoded is None and isinstance(self.part.samples, FileImages):
-            hashes = by_index(self.part, self.content_hashes)
-            self.decoded = DecodedFiles(self.part.samples, self.spec, self.augment, hashes)
+        assert (self.decoded is None) == isinstance(self.part.samples, ArrayImages), "files are decoded"
 
     def __len__(self) -> int:
         return len(self.part)
