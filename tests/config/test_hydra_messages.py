@@ -55,6 +55,18 @@ def test_missing_key():
     assert "max_epochs" in error.allowed
 
 
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("data.root=photos", "'data=folder data.root=...' or 'data=text_folder data.root=...'"),
+        ("data.path=labels.csv", "'data=table data.path=...'"),
+        ("optimizer.momentum=0.9", "'optimizer=sgd optimizer.momentum=...'"),
+    ],
+)
+def test_a_key_that_another_choice_has_is_answered_by_that_choice(override, meant):
+    assert meant in str(mistake(override))
+
+
 def test_missing_reference():
     with pytest.raises(Exception, match="nowhere") as refused:
         plain(compose_once("train", ["fitting=steps", "optimizer.eps=${nowhere}"], None))

@@ -51,6 +51,7 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
     folder = sweep_folder()
     (folder / MANIFEST).write_text("{")
     shutil.rmtree(folder / "1")
+    (folder / "1").mkdir()  # for the log of this process, which Hydra has opened there
     code, out, _ = run_main(["resume", f"run={folder.name[-6:]}"], capsys)
     assert code == 0
     assert "added: job 1, seed=2" in out

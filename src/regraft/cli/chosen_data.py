@@ -49,7 +49,7 @@ def _kind_of(word: str) -> tuple[str, str]:
     path = Path(word)
     if are_shards(word):
         return "webdataset", "data.urls"
-    if path.suffix.lower() in SUFFIXES and path.is_file():
+    if path.suffix.lower() in SUFFIXES and not path.is_dir():  # which is reported as a table if it isn't there
         return _kind_of_table(path), "data.path"
     return "folder", "data.root"
 

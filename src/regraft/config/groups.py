@@ -34,6 +34,15 @@ def group_names(extra_dir: str | None = None) -> list[str]:
     return sorted(folders - {"hydra"})
 
 
+def choices_with(key: str) -> list[str]:
+    """Returns the choices that have a key, such as `data=folder` for `data.root`; first those that need its value."""
+    group, _, name = key.partition(".")
+    choices = group_choices(group) if group in group_names() and name else {}
+    found = {choice: keys_of(f"{group}/{choice}").get(name) for choice in choices}
+    by_need = sorted((own.default != "???", choice) for choice, own in found.items() if own is not None)
+    return [f"{group}={choice}" for _, choice in by_need]
+
+
 def groups_text(config_name: str = "train") -> str:
     """Returns a line for each config group that a command's config composes, with its choices."""
     path = conf_dir() / f"{config_name}.yaml"  # a config of the user's own is somewhere else

@@ -16,7 +16,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from regraft.config.groups import chosen_already, group_choices, group_names
+from regraft.config.groups import choices_with, chosen_already, group_choices, group_names
 from regraft.config.meant import choices_meant, keys_meant, keys_of_command_meant
 from regraft.config.quoting import for_shell, key_of
 from regraft.core.errors import ConfigError, UnknownNameError, errors_in
@@ -67,7 +67,8 @@ def _mistake(error: Exception) -> ConfigError:
     if found := _MISSING_KEY.search(cause):
         key, full_key = found.groups()
         beside = _keys_beside(error, is_top="." not in full_key)
-        meant = dict.fromkeys([*keys_meant(full_key), *keys_of_command_meant(full_key, beside)])
+        of_others = [f"{choice} {full_key}=..." for choice in choices_with(full_key)]
+        meant = dict.fromkeys([*of_others, *keys_meant(full_key), *keys_of_command_meant(full_key, beside)])
         return UnknownNameError(full_key, "key", key, beside, meant=list(meant))
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return no_value(error.full_key)

@@ -210,6 +210,7 @@ def test_a_table_is_one_word_and_may_have_a_root(tmp_path):
     words = to_check(["check", str(table), "data.root=photos"])
     assert words == ["data=table", f"data.path={quoted(table)}", "data.root=photos"]
     assert to_check(["check", str(table), "task=multilabel"])[-1] == "task.name=multilabel"
+    assert to_check(["check", "gone.csv"])[0] == "data=table"
     with pytest.raises(ValueError, match="is one word too many"):
         to_check(["check", str(table), "data.path=other.csv"])
 
