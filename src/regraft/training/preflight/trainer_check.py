@@ -18,16 +18,16 @@ from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.tasks import task_of
-from regraft.training.from_config import skips_nan
-from regraft.training.metrics import metric_names
-from regraft.training.trainer import (
-    build_trainer,
+from regraft.training.callbacks.run_callbacks import (
     require_compatible,
     require_watchable,
     run_callbacks,
     step_loss,
     watchers,
 )
+from regraft.training.from_config import skips_nan
+from regraft.training.metrics import metric_names
+from regraft.training.trainer import build_trainer
 
 GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
 """The sections of named nodes, with the class of what each node builds."""
