@@ -15,6 +15,8 @@ from PIL import Image
 import regraft
 from helpers.processes import start_regraft
 from helpers.stopping import assert_same_end, stopped_run
+from regraft.features import extract
+from regraft.features.extractor import FeatureExtractor
 from regraft.features.store import catalog, files
 from regraft.runs.folder import Run
 
@@ -135,6 +137,30 @@ def test_a_disk_that_fills_up_is_no_end(caplog, monkeypatch):
         run = train("features.cache=auto", "trainer.max_epochs=4")
     assert "No space left on device" in caplog.text
     assert run.results["features"]["num_computed"] > 0
+
+
+def test_what_was_stored_before_the_disk_filled_up_is_not_computed_again(monkeypatch, train_grafted):
+    from regraft.features.store import segments as written
+
+    write, with_pooled, num_written, sizes = written.write_atomically, FeatureExtractor.with_pooled, 0, []
+
+    def fail_the_third_time(*given: Any) -> None:
+        nonlocal num_written
+        num_written += 1
+        if num_written > 2:
+            raise OSError(28, "No space left on device")
+        write(*given)
+
+    def counted(self: Any, inputs: Any, *given: Any) -> Any:
+        sizes.append(len(inputs))
+        return with_pooled(self, inputs, *given)
+
+    monkeypatch.setattr(written, "write_atomically", fail_the_third_time)
+    monkeypatch.setattr(extract, "BATCH_SIZE", 4)
+    monkeypatch.setattr(extract, "Writer", partial(extract.Writer, flush_seconds=0))
+    monkeypatch.setattr(FeatureExtractor, "with_pooled", counted)
+    train_grafted("features.cache=on")
+    assert sum(sizes) == NUM_PHOTOS + 4  # the batch that couldn't be written
 
 
 def test_a_limit_that_is_too_small_says_so(caplog):
