@@ -100,6 +100,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "/usr"], "/usr: it has no value. For data of your own use data=folder data.root=/usr."),
         (["train", "modle=resnet18"], "modle: unknown key 'modle'. Did you mean 'model'?"),
         (["train", "data=folder"], "data.root: it has no value yet"),
+        (["train", "data=folder", "data.root=2024"], "data.root: got 2024; allowed: the path of one folder. Use data"),
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),
         (["eval", "ckpt_path=x", "data=cifar10o"], "data: unknown choice 'cifar10o'. Did you mean 'cifar10'?"),
         (["train", "trainer.devices=abc"], "trainer.devices: got 'abc'"),

@@ -69,14 +69,15 @@ class ErrorCollector:
             if found:
                 found = [each for error in found for each in self._with_key(section, error, build)]
             else:
-                found = self._type_errors(section)
+                known = {error.key for error in self.errors}  # which the build of another section has refused
+                found = [each for each in self._type_errors(section) if each.key not in known]
                 if not found:
                     return built
             # What is wrong with a default is not the user's mistake.
             new = [each for each in found if not any(f"{each.key}.".startswith(f"{key}.") for key in self._reset)]
             if self._reference is None:  # nothing can be reset, so the same mistake is met again in other words
-                known = {error.key for error in self.errors if error.key is not None and "." in error.key}
-                new = [each for each in new if each.key not in known]
+                keys = {error.key for error in self.errors if error.key is not None and "." in error.key}
+                new = [each for each in new if each.key not in keys]
             self.errors += [error for error in new if error not in self.errors]
             if not [error for error in new if self.reset_to_default(error.key or section)]:
                 return None

@@ -463,6 +463,8 @@ def test_on_error_is_checked(tmp_path: Path, value: object) -> None:
 def test_a_root_that_looks_like_a_number_is_asked_for_as_a_path() -> None:
     with pytest.raises(ValueError, match=r"data\.root: got 2024.*data\.root=\./2024"):
         FolderSource(root=2024, on_error="raise", splits={})
+    with pytest.raises(ValueError, match=r"^data\.root: got \['a', 'b'\]; allowed: the path of one folder\.$"):
+        FolderSource(root=["a", "b"], on_error="raise", splits={})
 
 
 def fingerprint_of(source: FolderSource) -> str:

@@ -123,9 +123,11 @@ def test_stdin_is_read_as_it_is_wanted(monkeypatch):
         ("nowhere.jpg", "no file or folder"),
         ("http://x/a.jpg", "local files"),
         ("x" * 300, r"can't read x+ \(File name too long\)"),
+        ("labels.csv", "images aren't read from a table. Write their paths, one a line, into a file that ends in .txt"),
     ],
 )
-def test_what_names_nothing(text, sentence):
+def test_what_names_no_image(text, sentence):
+    Path("labels.csv").write_text("image,label")
     with pytest.raises((FileNotFoundError, ValueError), match=sentence):
         find_inputs(text)
 

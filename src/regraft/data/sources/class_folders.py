@@ -80,7 +80,12 @@ class ClassFolders(ABC):
     def __init__(self, root: str, on_error: str, splits: Mapping[str, str | None]) -> None:
         require(on_error in ("raise", "skip"), "data.on_error", on_error, "raise, skip")
         if not isinstance(root, str):
-            raise ConfigError("data.root", f"got {root!r}, which isn't text. Use data.root=./{root}, a folder's path.")
+            raise ConfigError(
+                "data.root",
+                got=root,
+                allowed="the path of one folder",
+                fix=f"Use data.root=./{root}." if isinstance(root, int | float) else None,
+            )
         self._root = Path(root).expanduser()
         self._on_error = on_error
         self._splits = splits

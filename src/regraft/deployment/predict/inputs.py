@@ -17,6 +17,7 @@ from regraft.data.shards.member import Member, state_of
 from regraft.data.sources.folder import EXTENSIONS, IMAGES
 from regraft.data.sources.folder_scan import scan_images
 from regraft.data.sources.tree import FileKind
+from regraft.data.tables.reading import SUFFIXES
 
 STDIN = "-"
 _CHUNK_BYTES = 65_536
@@ -76,7 +77,11 @@ def find_inputs(text: str) -> Inputs:
     if tool := unpacking(path.name):
         reason = "no image can be read from the middle of a compressed file"
         raise ConfigError("input", reason, got=text, fix=f"Unpack it: {tool} {readable(text)}")
-    return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES and suffix != ".txt":
+        fix = "Write their paths, one a line, into a file that ends in .txt."
+        raise ConfigError("input", "images aren't read from a table", got=text, fix=fix)
+    return _of_list(path) if suffix == ".txt" else _inputs([NamedPath(str(path), path)])
 
 
 def require_there(text: str) -> None:
