@@ -3,6 +3,7 @@
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ def test_a_file_that_is_gone_is_named(files, monkeypatch):
 def test_threads_wait_for_memory(num_pixels, most, files, monkeypatch):
     """Of 220 to 380 pixels three fit into 760; one with more than all of them is decoded alone."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
+    monkeypatch.setattr(DecodedByThreads, "_most_pixels", lambda *_: 1)
     monkeypatch.setattr(decoded_by_threads, "memory_bytes", lambda device: num_pixels * 24 * 8)
     expected = DecodedFiles(files, SPEC, augment=None).read(np.arange(9))
     convert, now, held = decoding.pixels_of, threading.Semaphore(9), []
@@ -88,3 +90,19 @@ def test_threads_wait_for_memory(num_pixels, most, files, monkeypatch):
     monkeypatch.setattr(decoding, "pixels_of", slowly)
     assert torch.equal(DecodedByThreads(files, SPEC, augment=None).read(np.arange(9)), expected)
     assert max(held) <= most
+
+
+@pytest.mark.parametrize(("num_pixels", "num_threads"), [(10, 1), (2 * 18 * 20, 2), (10**6, 9)])
+def test_there_are_no_more_threads_than_images_that_fit(num_pixels, num_threads, files, monkeypatch):
+    """Of the first eight images the greatest has 18 x 20 pixels."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
+    monkeypatch.setattr(decoded_by_threads, "memory_bytes", lambda device: num_pixels * 24 * 8)
+    asked = []
+
+    def executor(num):
+        asked.append(num)
+        return ThreadPoolExecutor(num)
+
+    monkeypatch.setattr(decoded_by_threads, "ThreadPoolExecutor", executor)
+    DecodedByThreads(files, SPEC, augment=None).read(np.arange(9))
+    assert asked == [num_threads]

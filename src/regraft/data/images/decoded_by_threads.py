@@ -1,9 +1,10 @@
 """Images of files that several threads decode, where a batch is waited for before anything is computed with it."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Condition
 
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.data.images.decoded_images import DecodedFiles
+from regraft.data.images.decoding import decoded_size
 from regraft.data.images.file_reading.read import MIN_FILE_BYTES_FOR_THREADS
 
 _NUM_SIZES = 8
@@ -32,7 +35,10 @@ class DecodedByThreads(DecodedFiles):
         num_threads = min(torch.get_num_threads(), len(indices))
         if self.is_whole or num_threads < 2 or self._are_small(indices):
             return super().read(indices)
-        budget = PixelBudget(int(_SHARE_OF_MEMORY * memory_bytes(torch.device("cpu")) / _BYTES_OF_PIXEL))
+        num_pixels = int(_SHARE_OF_MEMORY * memory_bytes(torch.device("cpu")) / _BYTES_OF_PIXEL)
+        # Freed memory may stay with its thread, so that those that only wait would hold it all in the end.
+        num_threads = min(num_threads, max(1, num_pixels // self._most_pixels(indices)))
+        budget = PixelBudget(num_pixels)
         with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
             # Decoding does so, too, but all threads share the filters, and each puts back those that it found.
             warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -44,6 +50,14 @@ class DecodedByThreads(DecodedFiles):
     def _view_within(self, budget: "PixelBudget", index: int) -> Tensor:
         with budget.waiting() as before:
             return self._view(index, before)
+
+    def _most_pixels(self, indices: np.ndarray) -> int:
+        """Returns the most pixels that one of the first files has, 1 if none can be read, which decoding says."""
+        found = [1]
+        for index in indices[:_NUM_SIZES].tolist():
+            with suppress(ConfigError):
+                found.append(math.prod(decoded_size(self.images.path(index), self.least_side)))
+        return max(found)
 
     def _are_small(self, indices: np.ndarray) -> bool:
         """Whether the first files have too few bytes for threads; also if one is missing, which decoding says."""
