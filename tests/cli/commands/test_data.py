@@ -243,6 +243,7 @@ def test_a_table_of_texts_is_known_by_its_columns(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["check"], "data check: no data is named. Usage: regraft data check PATH, or data=cifar10, for example"),
         (["index"], "data index: shards are missing. Usage: regraft data index"),
         (["index", "a.tar", "data.urls=b.tar"], "data index: 'data.urls=b.tar' is one word too many"),
         (["index", "a.tar", "b.tar"], "data.urls: 2 of 2 shards can't be found: a.tar; b.tar"),

@@ -63,6 +63,9 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError("data check", "it looks at one data set at a time", fix="Leave -m out.")
     words, others = split_words(arguments[1:])
+    # The default of a training would be checked, which nobody means who stands in a folder of photos.
+    if not words and not any(word.startswith(("-", "data")) for word in others):
+        raise ConfigError("data check", "no data is named", fix=_USE)
     found = chosen_data("data check", words, others, _USE)
     error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
     if error is not None:
