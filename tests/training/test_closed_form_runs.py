@@ -131,6 +131,23 @@ def test_the_stages_of_a_head_can_be_chosen(stages, read):
     assert [pick["stages"] for pick in run.results["closed_form"]] == [read]
 
 
+def test_a_head_with_a_hidden_layer_is_trained_on_several_stages_and_resumed(tmp_path):
+    words = ["head=mlp", "head.stages=[conv1,conv3]", "optimizer.lr=1e-3", "scheduler=constant"]
+    whole = train(*words, "trainer.max_epochs=2")
+    part = train(*words, "trainer.max_epochs=1")
+    regraft.resume([f"run={part.path}", "trainer.max_epochs=2"])
+    states = [torch.load(run.last_ckpt, weights_only=False)["state_dict"] for run in (whole, part)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert states[0]["head.mean"].abs().sum() > 0
+    assert regraft.evaluate([f"ckpt_path={part.path}"]).items() >= whole.metrics.items()
+
+
+def test_a_linear_head_on_several_stages_is_found_in_closed_form():
+    with pytest.raises(ValueError, match=r"head\.stages: a linear head on several stages .* Use head=mix"):
+        train("head=linear", "head.stages=all")
+
+
 @pytest.mark.parametrize("solver", ["ridge", "logistic"])
 def test_a_single_solver_fits_a_linear_head_on_the_last_stage(solver):
     run = train("head=linear", f"optimizer={solver}")

@@ -17,8 +17,9 @@ from regraft.core.input_spec import InputSpec
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone
 from regraft.models.backbones.several import side_by_side
-from regraft.models.heads import Ensemble, NetworkEnsemble
+from regraft.models.heads import Ensemble, Linear, NetworkEnsemble, Standardised
 from regraft.models.stage_outputs import TappedBackbone, tapped
+from regraft.models.stage_standardisation import OnStandardised
 from regraft.models.weights import OFFLINE_CHOICES
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
@@ -132,14 +133,22 @@ def _untapped(architecture: Config) -> Config:
     return {key: value for key, value in architecture.items() if key != _TAPS}
 
 
-def build_head(config: Config, num_features: int, targets: TargetSummary) -> nn.Module:
-    """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before."""
+def build_head(
+    config: Config, num_features: int, targets: TargetSummary, widths: Mapping[str, int] | None = None
+) -> nn.Module:
+    """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before.
+
+    Args:
+        widths: how many of the features each stage gives; None if they don't matter, as those of a checkpoint follow.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         node = {key: value for key, value in config["head"].items() if key != "stages"}
         own_width = num_features // config["ensemble"] if _is_of_networks(config) else num_features
         make = partial(factory(node, "head"), num_features=own_width, num_classes=len(targets.names))
         heads = [make() for _ in range(config.get("ensemble", 1))]
+        if _stages_read(config) != "last" and not isinstance(heads[0], (Linear, Standardised)):
+            heads = [OnStandardised(head, widths or {"": own_width}) for head in heads]
     task = task_of(config["task"]["name"])
     finished = [task.finished_head(head, targets) for head in heads]
     if _is_of_networks(config):

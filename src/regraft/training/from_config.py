@@ -30,7 +30,8 @@ CALLBACK_OPTIONS = ("nan", "loss_every_n_steps")
 def build_module(config: Config, backbone: Backbone, targets: TargetSummary, record: Config) -> Any:
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
     make = _module_class(config)
-    head, loss = build_head(config, backbone.num_features, targets), build_loss(config, targets)
+    head = build_head(config, backbone.num_features, targets, backbone.feature_widths)
+    loss = build_loss(config, targets)
     require_logits(head, backbone.num_features, len(targets.names))
     require_scalar(loss, config["task"]["name"], len(targets.names))
     return make(

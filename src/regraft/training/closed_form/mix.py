@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regraft.models.stage_standardisation import CLIP
 from regraft.training.closed_form.criteria import ClassCriterion, Criterion, ValueCriterion
 from regraft.training.closed_form.logistic import Logistic
-from regraft.training.closed_form.scaling import CLIP, StageScaling, fit_scaling
+from regraft.training.closed_form.scaling import StageScaling, fit_scaling
 from regraft.training.closed_form.scatter import Scatter
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge, weighted_sum
 from regraft.training.closed_form.threads import one_thread_for_few

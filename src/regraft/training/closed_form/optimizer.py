@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.models.heads import Linear, Standardised
+from regraft.models.stage_standardisation import CLIP
 from regraft.tasks import TASKS, Task
 from regraft.tasks.rescaled import Rescaled
 from regraft.training.closed_form.criteria import CRITERIA
 from regraft.training.closed_form.logistic import NUM_FOLDS
 from regraft.training.closed_form.mix import SOLVERS, ClosedFormHead, fit_closed_form
-from regraft.training.closed_form.scaling import CLIP
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.models.freezing import LPFT
-from regraft.models.heads import Standardised
+from regraft.models.heads import Linear, Standardised
 from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
 from regraft.training.losses.default import DEFAULTS
@@ -23,8 +23,14 @@ def require_suitable_head(config: Config) -> None:
     """
     head, loss = target_of(config["head"], "head"), config["loss"]
     if not is_closed_form(config):
-        is_found = target_of(config["freezing"], "freezing") is LPFT
-        if head is Standardised and config.get("head_from") is None and not is_found:
+        is_found = config.get("head_from") is not None or target_of(config["freezing"], "freezing") is LPFT
+        if head is Linear and config["head"].get("stages", "last") != "last" and not is_found:
+            raise ConfigError(
+                "head.stages",
+                "a linear head on several stages is found in closed form",
+                fix="Use head=mix, or optimizer=ridge, logistic or mix; head=mlp and cosine are trained on them.",
+            )
+        if head is Standardised and not is_found:
             raise ConfigError(
                 "optimizer",
                 "only optimizer=mix, ridge and logistic find the standardisation that this head needs",

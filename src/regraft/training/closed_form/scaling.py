@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.models.stage_standardisation import CLIP, CONSTANT
 
-CLIP = 5.0
-"""Standard deviations; what lies further out, mostly of images unlike the training images, is clipped to this."""
 BATCH = 512
 """Images converted to float64 at once; of more, new memory takes longer than the sums."""
-_CONSTANT = 1e-6
-"""A standard deviation below this share of the mean is rounding of a constant feature."""
 
 NOT_FINITE = "head.stages"
 """The key of the error that features are NaN or infinite, which is their backbone's fault."""
@@ -77,7 +74,7 @@ def fit_scaling(features: Mapping[str, Tensor], *, clip: float = CLIP) -> StageS
             raise _not_finite(stage, rows)
         squares = sum(((x.double() - mean).square().sum(0) for x in rows.split(BATCH)), zeros)
         std = (squares / len(rows)).sqrt()
-        is_constant = std <= _CONSTANT * mean.abs()
+        is_constant = std <= CONSTANT * mean.abs()
         means[stage], factors[stage] = mean, torch.where(is_constant, 0.0, 1 / std)
     return StageScaling(means, factors, clip)
 
