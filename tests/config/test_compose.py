@@ -73,6 +73,22 @@ def test_a_head_alone_has_a_higher_default_rate_and_more_decay(overrides, rate, 
 
 
 @pytest.mark.parametrize(
+    ("overrides", "solvers"),
+    [
+        (["data=digits"], []),
+        (["data=digits", "model=checkpoint", "model.path=outputs/run"], []),
+        (["data=hf", "data.path=x", "model=checkpoint", "model.path=outputs/run"], []),
+        (["data=hf", "data.path=x", "data.text=review", "model=checkpoint", "model.path=outputs/run"], ["logistic"]),
+        (["data=books", "model=checkpoint", "model.path=outputs/run"], ["logistic"]),
+        (["data=books", "model=minilm"], ["logistic"]),
+    ],
+)
+def test_heads_of_texts_may_have_logistic_regression_among_them(overrides, solvers):
+    composed = compose.compose_once("train", overrides, None)
+    assert composed.optimizer.last_stage_solvers == solvers
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("loss.class_weights", "[1,nan]"),

@@ -95,7 +95,10 @@ def _if_closed_form(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
 
 
 def _if_text(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
-    return yes if "max_length" in (OmegaConf.select(_root_, "model") or {}) else no
+    model, data = (OmegaConf.select(_root_, section) or {} for section in ("model", "data"))
+    # A run's backbone takes what its data holds: model=checkpoint has the keys of both.
+    holds_images = "background" in data and OmegaConf.select(_root_, "data.text") is None
+    return yes if "max_length" in model and not ("image_size" in model and holds_images) else no
 
 
 def _if_linear(yes: Any, no: Any, *, _root_: DictConfig) -> Any:

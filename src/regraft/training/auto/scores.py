@@ -101,7 +101,8 @@ def score(
     known = fitted.scored[fitted.is_informative]
     if not len(known):
         lacking = "no class has two training samples" if groups is None else f"no {task.noun} is in two groups"
-        raise ConfigError("data", f"{lacking}, so nothing can be left out", fix="Add samples of a class.")
+        fix = "Add samples of a class, or fit a head without a choice: regraft train."
+        raise ConfigError("data", f"{lacking}, so nothing can be left out", fix=fix)
     found = score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
     return replace(found, is_grouped=groups is not None)
 
