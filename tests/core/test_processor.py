@@ -2,6 +2,21 @@ import pytest
 
 from regraft.core import processor
 
+AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
+
+
+@pytest.fixture
+def cpuinfo(tmp_path, monkeypatch):
+    """Returns the file that is read; what was read of another one is forgotten."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(processor, "_CPUINFO", file)
+    cached = (processor.has_bfloat16, processor.is_amd_with_avx512)
+    for each in cached:
+        each.cache_clear()
+    yield file
+    for each in cached:
+        each.cache_clear()
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -14,13 +29,23 @@ from regraft.core import processor
         (None, None),
     ],
 )
-def test_bfloat16_is_read_from_the_flags(text, expected, tmp_path, monkeypatch):
-    file = tmp_path / "cpuinfo"
+def test_bfloat16_is_read_from_the_flags(text, expected, cpuinfo):
     if text is not None:
-        file.write_text(text)
-    monkeypatch.setattr(processor, "_CPUINFO", file)
-    processor.has_bfloat16.cache_clear()
-    try:
-        assert processor.has_bfloat16() is expected
-    finally:
-        processor.has_bfloat16.cache_clear()
+        cpuinfo.write_text(text)
+    assert processor.has_bfloat16() is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{AMD}\n{AMD}", True),
+        (AMD.replace("AuthenticAMD", "GenuineIntel"), False),
+        (AMD.replace("avx512", "avx"), False),
+        ("Features\t: fp asimd bf16 i8mm\n", False),
+        (None, False),
+    ],
+)
+def test_amd_with_avx512(text, expected, cpuinfo):
+    if text is not None:
+        cpuinfo.write_text(text)
+    assert processor.is_amd_with_avx512() is expected

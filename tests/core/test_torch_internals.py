@@ -12,7 +12,10 @@ from regraft.core.torch_internals import (
     copy_root_version,
     forward_hooks,
     fused_attention_on_meta,
+    has_onednn_linear,
+    is_transformed,
     is_view,
+    onednn_linear,
     raise_if_a_loader_process_failed,
     require_positive,
     storage_id,
@@ -108,6 +111,26 @@ def test_fused_attention_on_meta_keeps_no_weights():
     assert torch.nn.functional.scaled_dot_product_attention is attend
 
 
+def test_is_transformed_inside_of_a_transform():
+    seen = []
+    torch.func.grad(lambda value: seen.append(is_transformed()) or value)(torch.zeros(()))
+    assert (seen, is_transformed()) == ([True], False)
+
+
 def test_is_view_of_another_tensor():
     whole = torch.zeros(3, requires_grad=True) * 1
     assert [is_view(each) for each in (whole, whole[:2], whole[:2].clone())] == [False, True, False]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("bias", [None, torch.ones(3)])
+def test_onednn_linear_is_a_linear_layer(bias):
+    assert has_onednn_linear(), "torch has it no more under this name: linear layers are slow on AMD's processors"
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(2, 4, 5), torch.randn(3, 5)
+    torch.testing.assert_close(onednn_linear(inputs, weight, bias), nn.functional.linear(inputs, weight, bias))
+
+
+def test_has_onednn_linear_only_with_onednn(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not has_onednn_linear()

@@ -7,7 +7,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from regraft.core import fast_linear
 from regraft.core.stage_costs import stage_costs
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.models.backbones import efficientnet_lite, small
@@ -134,6 +136,21 @@ def test_every_cut_is_what_the_stages_give_and_they_stay_as_they_were(name: str)
     assert min(flops) >= 0
     assert num_norms == sum(isinstance(m, nn.BatchNorm2d) for stage in stages.values() for m in stage.modules())
     assert num_norms - num_folded == sum(isinstance(m, nn.BatchNorm2d) for s in prefix._stages for m in s.modules())
+
+
+@pytest.mark.parametrize("bitwise", [False, True])
+def test_linear_layers_are_computed_faster_unless_bits_count(bitwise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_linear, "is_amd_with_avx512", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(fast_linear, "onednn_linear", lambda inputs, weight, bias: F.linear(inputs, weight, bias) + 1)
+    monkeypatch.setattr(fast_linear, "has_onednn_linear", lambda: True)
+    monkeypatch.setattr(fast_linear, "_FEWEST_WEIGHTS", 1)
+    stages = {"one": nn.Sequential(nn.Linear(5, 3))}
+    fast_linear.use_fast_linear(stages["one"], with_frozen=False)  # as a training does
+    rows = torch.randn(4, 5)
+    got = FeatureExtractor(stages, rows, torch.float32, "cpu", bitwise=bitwise)(rows, 0, [1])[1]
+    expected = F.linear(rows, *stages["one"].parameters()) + (not bitwise)
+    assert torch.equal(got, expected.detach())
 
 
 @pytest.mark.parametrize("build", [cnn, small_vit])

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regraft.core import fast_linear
 from regraft.core.image_spec import ImageSpec
 from regraft.features.fingerprint import UnreadableSourceError, input_fields, stage_fingerprints
 from regraft.models.backbones import cifar_resnet, efficientnet_lite
 from regraft.models.backbones import small as plain
+from regraft.training.hardware.depthwise import use_fast_gradients
 
 RESNET = """
 import torch
@@ -187,6 +189,21 @@ def test_forward_hooks_count_and_are_the_same_however_often_they_were_set() -> N
     assert digests[0] == digests[1]
     assert digests[0][0] == stage_fingerprints(small())[0]
     assert digests[0][1] != stage_fingerprints(small())[1]
+
+
+def test_a_forward_that_computes_the_same_faster_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_linear, "is_amd_with_avx512", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(fast_linear, "has_onednn_linear", lambda: True)
+    monkeypatch.setattr(fast_linear, "_FEWEST_WEIGHTS", 1)
+    stages = {"depthwise": nn.Conv2d(2, 2, 5, groups=2), "linear": nn.Linear(2, 2)}
+    before = stage_fingerprints(stages)
+    use_fast_gradients(stages["depthwise"])
+    fast_linear.use_fast_linear(stages["linear"], with_frozen=True)
+    assert all("forward" in vars(stage) for stage in stages.values())
+    assert stage_fingerprints(stages) == before
+    stages["linear"].forward = functools.partial(F.linear, weight=torch.ones(2, 2))
+    assert stage_fingerprints(stages)[1] != before[1]
 
 
 def test_a_module_that_holds_its_own_method_can_be_described() -> None:

@@ -18,7 +18,10 @@ __all__ = [
     "copy_root_version",
     "forward_hooks",
     "fused_attention_on_meta",
+    "has_onednn_linear",
+    "is_transformed",
     "is_view",
+    "onednn_linear",
     "raise_if_a_loader_process_failed",
     "require_positive",
     "storage_id",
@@ -32,9 +35,31 @@ def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func`, such as `vmap` or `grad`, is computing."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def is_view(tensor: Tensor) -> bool:
     """Whether autograd knows a tensor as a view of another one."""
     return tensor._is_view()
+
+
+def has_onednn_linear() -> bool:
+    """Whether this torch has oneDNN, and `onednn_linear`."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns what `functional.linear` does, computed by oneDNN, on the CPU; autograd doesn't know it.
+
+    Torch's compiler replaces linear layers by this operator. In public there is only one for tensors of oneDNN's own
+    layout, and copying to that layout and back costs what is gained.
+    """
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()  # other strides take a thousand times as long
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+    return output
 
 
 def raise_if_a_loader_process_failed() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from regraft.config.instantiate import Config
 from regraft.core.console import ProgressBar, image_progress_bar
 from regraft.core.errors import ConfigError
+from regraft.core.fast_linear import use_fast_linear
 from regraft.core.startup import keep_freed_memory
 from regraft.data.from_config import build_datamodule
 from regraft.deployment.load import model_of
@@ -102,6 +103,7 @@ class Evaluator:
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+            use_fast_linear(self._backbone, with_frozen=False)
 
     def _outputs_left_out(self) -> tuple[str, Logits] | None:
         """Returns how training images were left out, and their outputs by heads that were fitted without them.

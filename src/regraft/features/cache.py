@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CODE = (
-    *("core/pooling.py", "features/batchnorm_folding.py"),
+    *("core/fast_linear.py", "core/pooling.py", "features/batchnorm_folding.py"),
     *("features/extractor.py", "features/record.py", "features/same_padding.py"),
 )
 _FEWEST_TIMED = 64

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regraft.core.fast_linear import use_fast_linear
 from regraft.core.pooling import pool
 from regraft.core.stage_costs import StageCost
 from regraft.core.types import BATCH_NORMS
@@ -48,6 +49,7 @@ class FeatureExtractor:
             # On the CPU: a GPU's TF32 would hide errors of folding.
             fold_batch_norms(list(copied.cpu()), example.cpu())
             unpad_inputs(copied)
+            use_fast_linear(copied, with_frozen=True)
         copied.to(device)
         copied.to(memory_format=torch.contiguous_format if bitwise else torch.channels_last)
         if precision == torch.bfloat16:

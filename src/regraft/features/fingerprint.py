@@ -92,7 +92,7 @@ def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
         found.code.update(type(module).__mro__)
         yield f"{name}: {_qualified(type(module))}"
         for attribute, value in sorted(vars(module).items()):
-            if attribute not in _OWN_ATTRIBUTES | _PROVENANCE:
+            if attribute not in _OWN_ATTRIBUTES | _PROVENANCE and not _is_faster_forward(attribute, value):
                 yield f"{name}.{attribute} = {_described(value, found)}"
         if hooks := forward_hooks(module):
             yield f"{name} calls {_described(hooks, found)}"
@@ -101,6 +101,12 @@ def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
                 node.target for node in module.graph.nodes if isinstance(node.target, type | FunctionType)
             )
             yield module.code
+
+
+def _is_faster_forward(attribute: str, value: Any) -> bool:
+    """Whether an attribute is a forward of Regraft's, which computes what that of the class does."""
+    is_of_function = isinstance(value, partial) and isinstance(value.func, FunctionType)
+    return attribute == "forward" and is_of_function and _package(value.func) == "regraft"
 
 
 def _described(value: Any, found: _Stage) -> str:

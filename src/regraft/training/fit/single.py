@@ -81,6 +81,7 @@ def fit_once(
     with quick_imports():
         import pytorch_lightning as pl
 
+        from regraft.core.fast_linear import use_fast_linear
         from regraft.training.caching.image_cache import store_pixels
         from regraft.training.callbacks.checkpoint import LastCheckpoint
         from regraft.training.callbacks.resume import continue_history
@@ -115,6 +116,7 @@ def fit_once(
         settle_as_before(config, parts.module, _config_before(group, run, session))
     if trainer.strategy.root_device.type == "cpu":
         use_fast_gradients(parts.module.backbone)
+        use_fast_linear(parts.module.backbone, with_frozen=False)
     memory_format, trial = settled_format(config, parts, plan, has_begun=has_begun)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
