@@ -91,7 +91,7 @@ def test_a_linear_probe(model):
     ("overrides", "num_cuts"),
     [
         ([*RESNET, "freezing=up_to", "freezing.until=layer2"], 1),
-        ([*RESNET, "freezing=last_stages", "freezing.num_stages=1", "head.stages=all"], 1),
+        ([*RESNET, "freezing=last_stages", "freezing.num_stages=1", "head=mlp", "head.stages=all"], 1),
         pytest.param(
             [LITE, "freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1, marks=pytest.mark.slow
         ),
