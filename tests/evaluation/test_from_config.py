@@ -5,7 +5,7 @@ import pytest
 from regraft.evaluation import from_config
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_features_of_another_precision_than_the_trainers_are_not_read(small_run, monkeypatch, precision):
     monkeypatch.setattr(from_config, "read_stored_pixels", lambda *_: None)
     monkeypatch.setattr(from_config, "frozen_part", lambda *_: pytest.fail("it reads the store"))

@@ -345,10 +345,10 @@ def test_a_store_that_is_a_link_to_itself_is_no_store(caplog):
 
 def test_another_precision_of_the_trainer_is_an_obstacle(caplog):
     caplog.set_level(logging.INFO)
-    assert "features" not in train("trainer.precision=bf16-mixed", "trainer.max_epochs=3").results
+    assert "features" not in train("trainer.precision=bf16-true", "trainer.max_epochs=3").results
     assert "computes the frozen part in another precision" in caplog.text
-    with pytest.raises(ValueError, match=r"features\.cache: got 'on', but trainer\.precision=bf16-mixed"):
-        train("trainer.precision=bf16-mixed", "features.cache=on")
+    with pytest.raises(ValueError, match=r"features\.cache: got 'on', but trainer\.precision=bf16-true"):
+        train("trainer.precision=bf16-true", "features.cache=on")
 
 
 def test_an_evaluation_of_a_run_that_insisted_on_the_store_may_do_without():

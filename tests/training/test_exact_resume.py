@@ -38,6 +38,7 @@ CASES = {
     ],
     "closed form": ["freezing=lp_ft", "head=linear", "augment=none"],
     "float64": ["freezing=none", "trainer.precision=64-true"],
+    "bfloat16": ["freezing=gradual", "augment=none", "features.cache=on", "trainer.precision=bf16-mixed"],
     "views": ["freezing=up_to", "freezing.until=conv2", "features.views=2", "features.cache=on"],
     "milestones": ["freezing=none", "scheduler=multistep", "scheduler.milestones=[0.4,1.3]", "scheduler.interval=step"],
     "restarts by epoch": ["freezing=none", "scheduler=cosine_restarts", "scheduler.interval=epoch"],
@@ -53,7 +54,7 @@ CASES = {
         *("trainer.memory_format=channels_last", "scheduler=onecycle"),
     ],
 }
-QUICK_CASES = ("ema", "stored", "closed form", "float64")
+QUICK_CASES = ("ema", "stored", "closed form", "float64", "bfloat16")
 
 
 def start(folder: Path, overrides: list[str]) -> BaseProcess:

@@ -1,6 +1,8 @@
 """Types that all packages share: `Backbone`, `Batch`. Imports neither Hydra nor Lightning."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple, NotRequired, TypedDict, final
 
 import numpy as np
@@ -26,10 +28,13 @@ class Backbone(nn.Module):
 
     Attributes:
         checkpoints_activations: whether the backward pass computes stages that train again, see `core.activations`.
+        trains_in_bfloat16: whether, on the CPU, training computes under torch's autocast to bfloat16 from the first
+            stage that trains on; what is frozen below it, and all that computes no gradients, stays in float32.
         known_costs: `costs`, once they have been asked for.
     """
 
     checkpoints_activations = False
+    trains_in_bfloat16 = False
     _input_spec: InputSpec
 
     def __init__(self, stages: Mapping[str, nn.Module], num_features: int, input_spec: InputSpec) -> None:
@@ -91,13 +96,15 @@ class Backbone(nn.Module):
                 of that many stages.
             num_stages_done: number of stages, from the input up, that have been computed already.
         """
-        is_checkpointed = self.checkpoints_activations and torch.is_grad_enabled()
+        is_asked = (self.checkpoints_activations or self.trains_in_bfloat16) and torch.is_grad_enabled()
+        is_cast = False
         for stage in list(self.stages.values())[num_stages_done:]:
-            if is_checkpointed and any(parameter.requires_grad for parameter in stage.parameters()):
-                inputs = computed_again(stage, inputs)
-            else:
-                inputs = stage(inputs)
-        return inputs
+            is_trained = is_asked and any(parameter.requires_grad for parameter in stage.parameters())
+            is_cast = is_cast or (is_trained and self.trains_in_bfloat16)
+            compute = partial(computed_again, stage) if is_trained and self.checkpoints_activations else stage
+            with torch.autocast("cpu", torch.bfloat16) if is_cast else nullcontext():
+                inputs = compute(inputs)
+        return inputs.float() if is_cast else inputs
 
 
 @final

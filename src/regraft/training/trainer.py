@@ -18,6 +18,7 @@ from regraft.core.processor import CPP_COMPILERS, cpp_compiler
 from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.training.fit.multi_process import is_sharded, num_processes
+from regraft.training.hardware.precision import is_on_cpu, lightning_precision
 
 _NEEDED = (
     *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
@@ -60,7 +61,7 @@ def build_trainer(config: Config, **given: Any) -> Any:
     """Returns Lightning's Trainer; ConfigError if it refuses the combination, or the machine lacks the accelerator."""
     node = config["trainer"]
     _require_supported(node)
-    given |= _strategy(node)
+    given |= {"precision": lightning_precision(node)} | _strategy(node)
     if node.get("profiler") is None:
         given["profiler"] = _NoProfiler()
     node = {key: value for key, value in node.items() if key not in (*OWN_KEYS, *given)}
@@ -134,10 +135,6 @@ def _can_build(node: Config, *keys: str) -> bool:
     return True
 
 
-def _has_gpu() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
 def lacking_keys(node: Config) -> list[str]:
     """Returns the required keys that a trainer's section lacks."""
     return [key for key in _NEEDED if key not in node]
@@ -157,7 +154,7 @@ def _require_supported(node: Config) -> None:
     names = devices if isinstance(devices, list) else str(devices).split(",")
     is_valid = str(devices) in ("auto", "-1") or (len(names) > 0 and all(str(name).strip().isdigit() for name in names))
     require(is_valid, "trainer.devices", devices, "a number, a list such as [0,1], or auto")
-    if isinstance(devices, list) and node["accelerator"] in ("cpu", "auto") and not _has_gpu():
+    if isinstance(devices, list) and is_on_cpu(node):
         fix = "Use trainer.devices=1."
         raise ConfigError("trainer.devices", "the CPU has a number of processes, not a list", got=devices, fix=fix)
     for key, least in _LEAST.items():

@@ -43,7 +43,8 @@ def callback(name: str, *arguments: str) -> list[str]:
         (callback(f"{LIGHTNINGS}.LearningRateMonitor", "logging_interval=epoch"), None),
         (["trainer.limit_train_batches=1"], "trainer.limit_train_batches"),
         (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val"),
-        (["trainer.precision=bf16-mixed"], "trainer.precision"),
+        (["trainer=cpu", "trainer.precision=bf16-mixed"], None),
+        (["trainer.precision=bf16-true"], "trainer.precision"),
         (["callbacks.nan=skip"], "callbacks.nan"),
         (["callbacks.checkpoint.every_n_steps=3"], "callbacks.checkpoint"),
         (["callbacks=ema"], "callbacks.ema"),
@@ -81,10 +82,16 @@ def why_not(*overrides: str) -> str | None:
 
 @pytest.mark.parametrize("precision", ["auto", "exact"])
 def test_what_training_computes_in_another_precision_isnt_exact(precision):
-    said = why_not("trainer.precision=bf16-mixed", f"features.precision={precision}")
+    said = why_not("trainer.precision=bf16-true", f"features.precision={precision}")
     assert said is not None
     assert "features.precision=float32 or bfloat16" in said
-    assert why_not("trainer.precision=bf16-mixed", "features.precision=bfloat16") is None
+    assert why_not("trainer.precision=bf16-true", "features.precision=bfloat16") is None
+
+
+@pytest.mark.parametrize(("trainer", "is_exact"), [("cpu", True), ("gpu", False)])
+def test_mixed_precision_leaves_what_is_frozen_in_float32_on_a_cpu(trainer, is_exact):
+    said = why_not(f"trainer={trainer}", "trainer.precision=bf16-mixed", "features.precision=exact")
+    assert (said is None) is is_exact
 
 
 def test_what_changes_frozen_weights_keeps_features_from_being_stored():

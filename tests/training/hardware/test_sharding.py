@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.plugins import DoublePrecision, MixedPrecision
+from pytorch_lightning.plugins import DoublePrecision, HalfPrecision
 from torch import nn
 
 import regraft
@@ -67,7 +67,7 @@ def test_two_processes_with_a_part_of_the_weights_train_as_one_across_a_phase_ch
 
 def test_the_trainer_is_lightnings_with_its_processes_in_one_row():
     words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.process_timeout=5"]
-    for precision, kind in (("64-true", DoublePrecision), ("bf16-mixed", MixedPrecision)):
+    for precision, kind in (("64-true", DoublePrecision), ("bf16-true", HalfPrecision)):
         given = [*words, f"trainer.precision={precision}", "trainer.max_epochs=1"]
         config = compose.plain(compose.compose_once("train", given, None), given)
         trainer = build_trainer(config, logger=False, enable_checkpointing=False)

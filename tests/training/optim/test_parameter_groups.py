@@ -163,7 +163,7 @@ def test_a_run_takes_one_step_an_epoch_and_can_be_measured_again():
         (["head.dropout=0.1"], "use head.dropout=0"),
         (["penalty.l2=0.1"], r"it has optimizer\.weight_decay"),
         (["trainer.gradient_clip_val=1.0"], "no meaning for it"),
-        (["trainer.precision=bf16-mixed"], r"use trainer\.precision=32-true"),
+        (["trainer.precision=bf16-true"], r"use trainer\.precision=32-true"),
         (["features.cache=off"], "LBFGS works on stored features"),
         (["optimizer.max_iter=0"], r"optimizer\.max_iter: got 0; allowed: 1, 2, 3"),
         (["optimizer.line_search_fn=armijo"], r"optimizer\.line_search_fn: got 'armijo'"),

@@ -26,9 +26,8 @@ from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.stability import Stability
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.fit.multi_process import is_sharded, needs_processes
+from regraft.training.hardware.precision import keeps_float32
 from regraft.training.optim.lbfgs import LBFGS
-
-SINGLE_PRECISIONS = ("32-true", "32", 32)
 
 # These act between two steps only if one of these keys is set.
 _CHECKPOINTS = (BestCheckpoint, LastCheckpoint, ModelCheckpoint)
@@ -51,7 +50,7 @@ def step_level_option(config: Config) -> str | None:
     acting["trainer.devices"] = needs_processes(trainer)
     acting["trainer.strategy"] = is_sharded(trainer)
     acting["trainer.limit_train_batches"] = not is_all(trainer["limit_train_batches"])
-    acting["trainer.precision"] = trainer["precision"] not in SINGLE_PRECISIONS
+    acting["trainer.precision"] = not keeps_float32(trainer)
     acting["callbacks.nan"] = callbacks.get("nan", "stop") != "stop"
     acting |= {
         f"callbacks.{name}": _acts_between_steps(node, f"callbacks.{name}")
@@ -117,11 +116,12 @@ def why_not_cacheable(
 
 def why_not_as_precise(settings: FeatureSettings, config: Config) -> str | None:
     """Returns why stored features aren't what the trainer would compute, a full sentence; None if they may be read."""
-    precision = config["trainer"]["precision"]
-    if precision not in SINGLE_PRECISIONS and settings.precision in ("auto", "exact"):
+    trainer = config["trainer"]
+    if settings.precision in ("auto", "exact") and not keeps_float32(trainer):
         return (
-            f"trainer.precision={precision} computes the frozen part in another precision than the store would; say "
-            "which one the store takes with features.precision=float32 or bfloat16, or use trainer.precision=32-true."
+            f"trainer.precision={trainer['precision']} computes the frozen part in another precision than the store "
+            "would; say which one the store takes with features.precision=float32 or bfloat16, or use "
+            "trainer.precision=32-true."
         )
     return None
 
@@ -201,7 +201,7 @@ def require_full_batch(
          f"{instead}; leave penalty.l1 and penalty.l2 out"),
         (trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None,
          "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
-        (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),
+        (not keeps_float32(trainer), "use trainer.precision=32-true"),
         (needs_processes(trainer), "use trainer.devices=1"),
         (is_sharded(trainer), "use trainer=auto"),
         (not is_all(trainer["limit_train_batches"]) or trainer["fast_dev_run"],

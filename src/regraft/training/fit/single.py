@@ -89,7 +89,7 @@ def fit_once(
         from regraft.training.hardware.compiling import compile_stages, is_compiled
         from regraft.training.hardware.depthwise import use_fast_gradients
         from regraft.training.hardware.memory_format import settle_as_before, settled_format
-        from regraft.training.hardware.precision import bfloat16_note, emulation_note
+        from regraft.training.hardware.precision import bfloat16_note, emulation_note, is_autocast_by_stage
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
         from regraft.training.preflight.data_checks import left_out
 
@@ -117,6 +117,7 @@ def fit_once(
     if trainer.strategy.root_device.type == "cpu":
         use_fast_gradients(parts.module.backbone)
         use_fast_linear(parts.module.backbone, with_frozen=False)
+    parts.module.backbone.trains_in_bfloat16 = is_autocast_by_stage(config["trainer"])
     memory_format, trial = settled_format(config, parts, plan, has_begun=has_begun)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:

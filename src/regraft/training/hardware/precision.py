@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from regraft.config.instantiate import Config
 from regraft.core.processor import has_bfloat16
-from regraft.training.caching.feature_policy import SINGLE_PRECISIONS
+
+SINGLE_PRECISIONS = ("32-true", "32", 32)
+_BFLOAT16_MIXED = ("bf16-mixed", "bf16")
 
 
 @contextmanager
@@ -19,6 +22,30 @@ def matmul_precision(config: Config) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def is_on_cpu(trainer: Config) -> bool:
+    """Whether a trainer config trains on the CPU here."""
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return trainer["accelerator"] == "cpu" or (trainer["accelerator"] == "auto" and not has_gpu)
+
+
+def is_autocast_by_stage(trainer: Config) -> bool:
+    """Whether it is the backbone that casts, see `Backbone.trains_in_bfloat16`, not Lightning.
+
+    Lightning casts validation, too, and the head, whose logits the loss and probabilities would have in 8 bits.
+    """
+    return trainer["precision"] in _BFLOAT16_MIXED and is_on_cpu(trainer)
+
+
+def keeps_float32(trainer: Config) -> bool:
+    """Whether what is frozen, the head and evaluation compute in float32, as stored features do."""
+    return trainer["precision"] in SINGLE_PRECISIONS or is_autocast_by_stage(trainer)
+
+
+def lightning_precision(trainer: Config) -> Any:
+    """Returns what Lightning's `precision` is for a trainer config."""
+    return SINGLE_PRECISIONS[0] if is_autocast_by_stage(trainer) else trainer["precision"]
 
 
 def emulation_note(config: Config, device: torch.device) -> str | None:
