@@ -42,11 +42,13 @@ def test_further_stages_are_added_to_the_products_of_the_last_ones():
 
 
 @pytest.mark.parametrize("width", [50, 100])
+@pytest.mark.parametrize("distance", [0, 10])
 @pytest.mark.parametrize("solver", [ridge, discriminant])
-def test_a_factor_in_single_precision_gives_the_scores_that_it_says(width, solver, monkeypatch):
+def test_a_factor_in_single_precision_gives_the_scores_that_it_says(width, distance, solver, monkeypatch):
     monkeypatch.setattr("regraft.training.closed_form.training_images._MIN_SIZE_FOR_SINGLE", 20)
     generator = torch.Generator().manual_seed(0)
-    features, labels = {"stem": torch.randn(60, width, generator=generator)}, torch.arange(60) % 3
+    labels, centres = torch.arange(60) % 3, distance * torch.randn(3, width, generator=generator)
+    features = {"stem": torch.randn(60, width, generator=generator) + centres[labels]}
     images = TrainingImages(features, identity({"stem": width}), labels, 3)
     exact, single = images.matrix(["stem"]), images.matrix(["stem"], may_be_single=True)
     assert exact.least_alpha == 0 < single.least_alpha

@@ -114,11 +114,12 @@ class GramMatrix(Scatter):
 
     def _shrunk(self, alpha: float) -> Shrunk:
         inverse = torch.cholesky_inverse(_factor(self.products, alpha))
-        coefficients = inverse @ self.shares.to(inverse.dtype)
-        to_means = (self.products @ coefficients).double()
+        coefficients = (inverse @ self.shares.to(inverse.dtype)).double()
+        # Products times coefficients; of classes that are far apart, their rounding would be seen.
+        to_means = self.shares - alpha * coefficients
         squares = (1 - alpha * inverse.diagonal().double())[self.scored] / self.sample_weight
         return Shrunk(
-            coefficients=coefficients.double(),
+            coefficients=coefficients,
             squares=squares - self.lift / (self.lift + alpha) / self.class_weight.sum(),
             to_means=to_means[self.scored] / self.sample_weight.sqrt()[:, None],
             of_means=self.shares.T @ to_means,
