@@ -63,11 +63,12 @@ class _FirstTime(logging.Filter):
         self._warned: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if record.levelno != logging.WARNING or text not in self._warned:
-            self._warned.add(text)
+        if record.levelno != logging.WARNING:
             return True
-        return False
+        text = record.getMessage()
+        is_first = text not in self._warned
+        self._warned.add(text)
+        return is_first
 
 
 def write_csv(file: IO[str], rows: Iterable[Sequence[Any]]) -> None:
