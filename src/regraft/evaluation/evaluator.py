@@ -23,10 +23,12 @@ from regraft.deployment.load import model_of
 from regraft.evaluation.corruptions.errors import NUM_SEVERITIES, CorruptionErrors, corruption_errors, corruptions_of
 from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.options import SPLITS
+from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks import Task
 from regraft.tasks.scores import Scores, require_finite
+from regraft.training.callbacks.freezing import set_requires_grad
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.hardware.precision import matmul_precision
 from regraft.training.lightning import interruptible
@@ -97,12 +99,17 @@ class Evaluator:
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.targets, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
+        stages = self._backbone.has_parameters
+        self._strategy = build_freezing(config, stages)
         if config["trainer"].get("memory_format", "auto") != "auto":
             self._module.use_memory_format(config["trainer"]["memory_format"])
         self._logits = CollectLogits(checkpoint.task, self._data.positive)
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+            # What the run has frozen keeps its bits, as it does in the run's own test and in stored features.
+            last = phases(self._strategy, stages, config["trainer"]["max_epochs"])[-1].factors
+            set_requires_grad(last, {**self._backbone.stages, HEAD: self._module.head})
             use_fast_linear(self._backbone, with_frozen=False)
 
     def _outputs_left_out(self) -> tuple[str, Logits] | None:
@@ -194,7 +201,7 @@ class Evaluator:
                 self._backbone,
                 self._data,
                 split,
-                build_freezing(self._config, self._backbone.has_parameters),
+                self._strategy,
                 self._trainer.strategy.root_device,
                 self._progress("Features"),
                 needs_features=self._needs_features,
