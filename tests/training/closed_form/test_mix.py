@@ -225,6 +225,25 @@ def test_some_images_choose_the_regularisation_of_many(monkeypatch):
     torch.testing.assert_close(found.loo_logits, logits, rtol=0, atol=1e-3)
 
 
+def test_all_images_choose_the_regularisation_of_numbers(monkeypatch):
+    features, _ = images(90, signal={})
+    values = features["stem"].double().square().sum(1, keepdim=True)
+    every = fit_closed_form(features, values, 1, solvers=["ridge"], make_criterion=ValueCriterion)
+    monkeypatch.setattr(mix, "_NUM_CHOOSING", 12)
+    found = fit_closed_form(features, values, 1, solvers=["ridge"], make_criterion=ValueCriterion)
+    assert found.picks == every.picks
+
+
+def test_no_direction_is_left_out_of_what_a_factor_can_be_of(monkeypatch):
+    features, labels = images(40, signal={"block2": 0.5})
+    exact = fit_closed_form(features, labels, 3)
+    for module in (mix, training_images):
+        monkeypatch.setattr(module, "MAX_RANK", 5)
+    found = fit_closed_form(features, labels, 3)
+    torch.testing.assert_close(found.loo_logits, exact.loo_logits)
+    torch.testing.assert_close(found.weight, exact.weight)
+
+
 def test_logistic_regression_is_not_fitted_again_for_the_precision(monkeypatch):
     monkeypatch.setattr(training_images, "_MIN_SIZE_FOR_SINGLE", 2)
     monkeypatch.setattr(mix, "ALPHAS", (1e-4,))
