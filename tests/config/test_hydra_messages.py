@@ -28,6 +28,7 @@ def test_missing_choice():
     ("name", "use"),
     [
         ("labels.csv", "use data=table data.path={}."),
+        ("labels.pq", "use data=table data.path={}."),
         ("photos", "use data=folder data.root={}."),
         ("my photos", "use data=folder 'data.root={}'."),
         ("photo.jpg", "It is a single file: data of your own is a folder"),

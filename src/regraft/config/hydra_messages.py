@@ -31,7 +31,7 @@ _CHOSEN_TWICE = re.compile(r"^(?:Multiple values for )?([\w/]+)(?: appears more 
 _MERGED_OVERRIDE = re.compile(r"^Error merging override (\S+)")
 _NO_SUCH_KEY = re.compile(r"^Could not (?:override '([^']+)'|delete from config\. '([^']+)' does not exist)")
 _LAST_COMMA = re.compile(r",\s*[\]}]?\s*$")
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq")
 _LAUNCHERS = (
     "basic; joblib, submitit_local, submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', "
     "'regraft[submitit]' or 'regraft[ray]'"

@@ -27,11 +27,11 @@ NUM_PICKS = 10
 MAX_SCORED = 8192
 """Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
 _NUM_CHOOSING, _NUM_CHOOSING_OF_CLASS = 600, 10
-"""Images, at least, that choose the regularisation of half as many again or of any number: the best one is the same.
+"""Images, and images of each class, at least, that choose the regularisation for half as many again or more.
 
-By those of CIFAR-10 and CIFAR-100, up to 3,000, other images had the log loss as by all; with 6 of a class it varied.
-Numbers that features determine are an exception: with more features than images, next to none is best, which is far too
-little for more images; squared errors on others were up to 1.6 times those by all.
+The best one is the same: for up to 3,000 images of CIFAR-10 and CIFAR-100, other images had the log loss as by all, but
+it varied with 6 of a class. Numbers that features determine are an exception: with more features than images, next to
+none is best, which is far too little for more images; squared errors on others were up to 1.6 times those by all.
 """
 _MAX_PRODUCT = 10**8
 """Of images, features and classes, for solvers on the last stage that take steps: some 20 seconds."""

@@ -115,7 +115,7 @@ class GramMatrix(Scatter):
     def _shrunk(self, alpha: float) -> Shrunk:
         inverse = torch.cholesky_inverse(_factor(self.products, alpha))
         coefficients = (inverse @ self.shares.to(inverse.dtype)).double()
-        # Products times coefficients; of classes that are far apart, their rounding would be seen.
+        # As products @ coefficients, whose rounding would be seen where classes are far apart.
         to_means = self.shares - alpha * coefficients
         squares = (1 - alpha * inverse.diagonal().double())[self.scored] / self.sample_weight
         return Shrunk(

@@ -18,7 +18,7 @@ from regraft.training.closed_form.scaling import BATCH, StageScaling
 from regraft.training.closed_form.scatter import GramMatrix, Scatter, ScatterMatrix, Spectrum
 
 MAX_RANK = 4096
-"""Directions of a spectrum at most; where images and width are both more, those of the largest variance are kept."""
+"""Directions of a spectrum at most: where images and width are both more, those of the largest variance."""
 MAX_SIZE = 10_240
 """Rows of a matrix at most, as many as a head reads by default: 0.4 GB in single precision, and four times at once."""
 _MIN_SIZE_FOR_SINGLE = 512
