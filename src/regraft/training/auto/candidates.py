@@ -57,7 +57,7 @@ class Candidate:
 
     def __init__(self, config: Config, data: DataModule, device: torch.device, progress: ProgressBar) -> None:
         if weights_url(config) is not None:
-            raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
+            raise ConfigError("model", "the weights aren't on this machine")
         _require_other_data(config, data)
         pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
         backbone, _ = build_backbone(config)
