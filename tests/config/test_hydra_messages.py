@@ -1,12 +1,14 @@
 """Hydra's and OmegaConf's wording: an upgrade that changes a pattern fails the test that is named after it."""
 
+import shlex
+
 import pytest
 import yaml
 
 from regraft.config.check import jobs_of
 from regraft.config.compose import compose_once, plain
 from regraft.config.hydra_messages import BrokenReferenceError, mistakes_in
-from regraft.config.quoting import readable
+from regraft.config.quoting import parsed, readable
 from regraft.core.errors import ConfigErrors, UnknownNameError
 
 
@@ -93,6 +95,19 @@ def test_merged_override():
 def test_unreadable_override():
     _, (error,) = jobs_of(["optimizer.betas=[1"], is_sweep=False)
     assert "this can't be read as key=value" in str(error)
+
+
+def test_unreadable_override_is_quoted_as_a_shell_reads_it():
+    _, (error,) = jobs_of(["data.root='it's [old]'"], is_sweep=False)
+    (word,) = shlex.split(error.fix.partition("twice: ")[2].removesuffix("."))
+    assert parsed(word).value() == "it's [old]"
+
+
+def test_folder_with_an_equals_sign_is_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it's a=b, c").mkdir()
+    _, (error,) = jobs_of(["it's a=b, c"], is_sweep=False)
+    assert shlex.join(["data=folder", "data.root=it's a=b, c"]) in error.fix
 
 
 def test_yaml():

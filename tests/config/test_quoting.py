@@ -19,6 +19,7 @@ from regraft.config.trust import named_in
         ("data.root=a~/b", "data.root='a~/b'"),
         ("data.root=/home/jörg/Fotos (2019), neu", "data.root='/home/jörg/Fotos (2019), neu'"),
         ("data.root=John's", 'data.root="John\'s"'),
+        ('data.root=John\'s "old" ones', "data.root='John\\'s \"old\" ones'"),
         ("data.root=a b", "data.root=a b"),
         ("optimizer.lr=1e-3,1e-2", "optimizer.lr=1e-3,1e-2"),
         ("optimizer.lr=tag(log,interval(1e-5,1e-1))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"),

@@ -116,7 +116,10 @@ def command_of(
         command.overrides = [word for word in with_fitting(words, config_dir) if word != "-m"]
     except MISTAKES as error:
         command.errors += mistakes_in(error)
-        command.overrides = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]
+        left = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]
+        with contextlib.suppress(*MISTAKES):  # as above
+            command.asking = asking_for_steps(left, config_dir)
+        command.overrides = [*([IN_STEPS] if command.asking else []), *left]
     if config_dir is not None:
         try:
             require_config_dir(config_dir)

@@ -18,7 +18,7 @@ from omegaconf.errors import (
 
 from regraft.config.groups import choices_with, chosen_already, group_choices, group_names
 from regraft.config.meant import choices_meant, keys_meant, keys_of_command_meant
-from regraft.config.quoting import for_shell, key_of
+from regraft.config.quoting import for_shell, in_quotes, key_of, unquoted
 from regraft.core.errors import ConfigError, UnknownNameError, errors_in
 
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -85,11 +85,10 @@ def _mistake(error: Exception) -> ConfigError:
             return ConfigError(error.override, "it has no value", fix=_for_own_data(key) or fix)
         if _LAST_COMMA.search(value):
             return ConfigError(key, "nothing follows its last comma", got=value, fix="Leave that comma out.")
-        return ConfigError(
-            error.override,
-            f"this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, = or ~ is quoted "
-            f"twice: '{key}=\"{value}\"'.",
-        )
+        bare = unquoted(value)
+        example = for_shell(key, in_quotes(bare))
+        fix = f"A value that holds spaces, quotes, brackets, commas, = or ~ is quoted twice: {example}."
+        return ConfigError(error.override, "this can't be read as key=value", fix=_for_own_data(f"{key}={bare}") or fix)
     if found := _NO_SUCH_KEY.search(text):
         key = found[1] or found[2]
         return ConfigError(key, "there is no such key here, or it is null already", fix="Leave it out.")

@@ -63,24 +63,25 @@ def _readable(argument: str, *, is_sweep: bool) -> str:
         return argument
     is_path = os.path.exists(value)  # noqa: PTH110  (Path raises for a text that is too long)
     if not is_sweep and "," in value and is_path:
-        return f"{key}={_in_quotes(value)}"
+        return f"{key}={in_quotes(value)}"
     if _is_read(argument):
         return argument
     parts = value.split(",") if is_sweep else [value]
-    return f"{key}={','.join(part if _is_read(f'{key}={part}') else _in_quotes(part) for part in parts)}"
+    return f"{key}={','.join(part if _is_read(f'{key}={part}') else in_quotes(part) for part in parts)}"
 
 
 def as_typed(override: str) -> str:
     """Returns an override without the quotes around its value that nobody has to type, see `readable`."""
     key, _, value = override.partition("=")
-    bare = f"{key}={_unquoted(value)}"
+    bare = f"{key}={unquoted(value)}"
     read = readable([bare])[0]
     return bare if _is_read(read) and parsed(read).value() == parsed(override).value() else override
 
 
-def _in_quotes(text: str) -> str:
+def in_quotes(text: str) -> str:
+    """Returns a text as `quoted` does, but in double quotes where it holds single ones alone."""
     quote = '"' if "'" in text else "'"
-    return text if quote in text or text.endswith("\\") else f"{quote}{text}{quote}"
+    return quoted(text) if quote in text or text.endswith("\\") else f"{quote}{text}{quote}"
 
 
 def _is_read(override: str) -> bool:
@@ -110,7 +111,7 @@ def key_of(argument: str) -> str | None:
 def value_of(key: str, arguments: Sequence[str]) -> str | None:
     """Returns the last value that a key is given, without quotes; None if there is none, or it is null."""
     values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
-    value = _unquoted(values[-1]) if values else "null"
+    value = unquoted(values[-1]) if values else "null"
     return None if value in ("null", "") else value
 
 
@@ -176,7 +177,7 @@ def is_plain(value: Any) -> bool:
     return True
 
 
-def _unquoted(value: str) -> str:
+def unquoted(value: str) -> str:
     """Inverse of `quoted`."""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])

@@ -155,6 +155,10 @@ COMMANDS: dict[str, dict[str, str]] = {
         "freezing=up_to": "freezing.until: it has no value yet",
         "optimizer.lr=0": "optimizer.lr: got 0; allowed: a number above 0",
     },
+    "no table, by which the task would be found": {
+        "data=table": "data.path: it has no value yet",
+        "freezing=none": "",
+    },
     "random augmentation and a store": {
         "augment=basic": "",
         "features.cache=on": "features.cache: got 'on', but the augmentation draws again in each epoch;",
