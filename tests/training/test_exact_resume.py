@@ -27,6 +27,7 @@ EMA = ["callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.checkpoint.every_n
 CASES = {
     "onecycle": ["freezing=none", "scheduler=onecycle", "augment.mixup_alpha=0.3"],
     "ema": [*EMA, "freezing=lp_ft", "head=linear", "freezing.probe_epochs=null", "scheduler=cosine"],
+    "ema above a cut": [*EMA, "freezing=up_to", "freezing.until=conv2", "augment=none", "features.cache=on"],
     "plateau": ["freezing=gradual", "freezing.epochs_per_stage=1", "scheduler=plateau", "scheduler.patience=0"],
     "stored": [
         "freezing=lp_ft",
@@ -54,7 +55,7 @@ CASES = {
         *("trainer.memory_format=channels_last", "scheduler=onecycle"),
     ],
 }
-QUICK_CASES = ("ema", "stored", "closed form", "float64", "bfloat16")
+QUICK_CASES = ("ema above a cut", "stored", "closed form", "float64", "bfloat16")
 
 
 def start(folder: Path, overrides: list[str]) -> BaseProcess:

@@ -219,8 +219,10 @@ def _feature_plan(
     from regraft.training.caching.feature_plan import feature_plan
 
     if checkpoint is not None:
-        # Before Lightning restores it all: what is stored depends on the weights.
-        parts.module.load_state_dict(checkpoint.content["state_dict"])
+        # Before Lightning restores it all: what is stored depends on weights. Where these are averaged, `state_dict`
+        # has the mean, in which frozen ones are rounded.
+        content = checkpoint.content
+        parts.module.load_state_dict(content.get("current_model_state", content["state_dict"]))
     plan = feature_plan(
         config,
         parts.module.backbone,
