@@ -28,6 +28,8 @@ SMALL = [
 ]
 LITE = "model=efficientnet_lite0"
 RESNET = ["model=cifar_resnet", "model.depth=8"]
+# On maps of one pixel, or with AdamW, rounding grows a thousandfold in an epoch in which BatchNorms train.
+ON_LARGER_MAPS = ["model.image_size=96", "optimizer=sgd", "optimizer.lr=3e-4"]
 ACCUMULATED = ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"]
 # BatchNorm with trained statistics, BatchNorm in residual blocks, LayerNorm in convolutions, LayerNorm in attention.
 MODELS = {
@@ -69,7 +71,7 @@ def assert_same(stored: Run, fresh: Run) -> None:
     for one, other in zip(curve(stored), curve(fresh), strict=True):
         assert one.keys() == other.keys()
         for name in one:
-            assert one[name] == pytest.approx(other[name], abs=tolerance(name)), (one["epoch"], name)
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=tolerance(name)), (one["epoch"], name)
     for name, value in stored.metrics.items():
         assert value == pytest.approx(fresh.metrics[name], abs=tolerance(name)), name
     assert stored.results["num_steps"] == fresh.results["num_steps"]
@@ -97,7 +99,7 @@ def test_a_linear_probe(model):
         ),
         ([*RESNET, "freezing=lp_ft", "freezing.probe_epochs=2", "head=linear"], 1),
         pytest.param(
-            [LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", "optimizer.lr=1e-3"],
+            [LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", *ON_LARGER_MAPS],
             4,
             marks=pytest.mark.slow,  # lp_ft's two phases stand for the many of this one
         ),
